@@ -1,0 +1,6 @@
+//! EventFlow's controller: makes the cluster match Tenant, Tier and Function objects.
+//!
+//! It talks to the API server and to nothing else: no database, no HTTP API but its own health and metrics.
+
+/// The custom resource definitions, as files of the chart.
+pub mod crds;

@@ -1,0 +1,2 @@
+//! The controller's program.
+fn main() {}
