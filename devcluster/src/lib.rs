@@ -8,6 +8,36 @@
 pub mod attach;
 /// A TCP proxy that cuts and delays, for fault tests.
 pub mod proxy;
+/// The command line.
+pub mod cli;
+/// The distribution's packages.
+pub mod packages;
+/// The programs built from Go modules.
+pub mod tools;
+/// `devcluster run`: a cluster for the time of one command.
+pub mod run;
+/// Namespaces that end with everything in them.
+pub mod contained;
+/// The cgroup, addresses and settings of the machine that a cluster uses.
+pub mod host;
+/// Where a cluster keeps its things and at which addresses it serves.
+pub mod layout;
+/// All components, in order.
+pub mod cluster;
+/// Keys, certificates and kubeconfigs.
+pub mod pki;
+/// The database.
+pub mod postgres;
+/// etcd, API server, controller manager, scheduler.
+pub mod control_plane;
+/// containerd, kubelet, kube-proxy.
+pub mod node;
+/// Programs run to their end, and components that stay.
+pub mod process;
+/// Whether a component serves.
+pub mod probe;
+/// Why something failed.
+pub mod error;
 
 pub use attach::TestCluster;
 pub use proxy::Proxy;

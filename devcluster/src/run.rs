@@ -1,0 +1,171 @@
+//! `devcluster run`: a fresh private cluster for the time of one command, and nothing left of it afterwards.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
+
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use crate::{
+    attach::{ENV_DATABASE_URL, ENV_KUBECONFIG, ENV_NODE, ENV_REGISTRY},
+    cluster::Cluster,
+    contained::{self, exit_code},
+    error::{Error, Result},
+    host::Cgroup,
+    layout::{Layout, Ports, create_folder},
+    process::{run, run_quietly},
+};
+
+/// Runs `command` with a cluster around it and returns its exit code. `logs` keeps the components' logs.
+///
+/// # Errors
+/// When the cluster cannot be started.
+pub fn around(command: &[String], tools: &Path, node: bool, logs: Option<&Path>) -> Result<u8> {
+    let name = format!("eventflow-test-{}", std::process::id());
+    let data = std::env::temp_dir().join(&name);
+    if let Some(logs) = logs {
+        create_folder(logs, 0o755)?;
+    }
+    if rustix::process::geteuid().is_root() {
+        contained_run(command, &Run { name, data, tools: tools.to_owned(), node, logs: logs.map(Path::to_owned) })
+    } else if node {
+        Err(Error::Precondition("a node needs root: run this with sudo, or without --node for a control plane".into()))
+    } else {
+        create_folder(&data, 0o711)?;
+        let ports = Ports::free().map_err(Error::io("find free ports"))?;
+        let layout = layout(name, data.clone(), tools.to_owned(), false, ports);
+        let code = with_cluster(command, &layout);
+        keep_logs(&layout, logs);
+        drop(fs::remove_dir_all(&data));
+        code
+    }
+}
+
+/// What the outer process hands to the inner one.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Names the cluster.
+    pub name: String,
+    /// An empty folder to mount the cluster's memory file system on.
+    pub data: PathBuf,
+    /// The folder of the built tools.
+    pub tools: PathBuf,
+    /// Whether pods run.
+    pub node: bool,
+    /// Where to keep the logs.
+    pub logs: Option<PathBuf>,
+}
+
+fn contained_run(command: &[String], plan: &Run) -> Result<u8> {
+    create_folder(&plan.data, 0o711)?;
+    let cgroup = Cgroup::new(&plan.name);
+    if plan.node {
+        Cgroup::remove_abandoned("eventflow-test-");
+        cgroup.create()?;
+    }
+    let mut arguments = vec!["run-inside".to_owned(), format!("--name={}", plan.name)];
+    arguments.push(format!("--data={}", plan.data.display()));
+    arguments.push(format!("--tools={}", plan.tools.display()));
+    arguments.extend(plan.logs.iter().map(|logs| format!("--logs={}", logs.display())));
+    arguments.extend(plan.node.then(|| "--node".to_owned()));
+    arguments.push("--".to_owned());
+    arguments.extend(command.iter().cloned());
+    let result = wait_or_kill(contained::command(true, &arguments)?);
+    if plan.node {
+        cgroup.remove();
+    }
+    drop(fs::remove_dir(&plan.data));
+    result
+}
+
+/// Waits for the namespaces to end; a signal to us ends them at once, and then we still clean up.
+fn wait_or_kill(mut command: Command) -> Result<u8> {
+    // If we are killed ourselves there is nobody to pass that on: the kernel does.
+    let mut tied = Command::new("setpriv");
+    tied.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    std::mem::swap(&mut command, &mut tied);
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::io("listen for signals"))?;
+    let mut child = command.spawn().map_err(Error::io("start `unshare`"))?;
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    let handle = signals.handle();
+    let listener = thread::spawn(move || {
+        let mut signals = signals;
+        let received = signals.forever().next();
+        if let (Some(_), Some(pid)) = (received, pid) {
+            let _gone_already = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        received
+    });
+    let status = child.wait().map_err(Error::io("wait for the cluster"))?;
+    handle.close();
+    match listener.join() {
+        Ok(Some(signal)) => Ok(u8::try_from(128 + signal).unwrap_or(1)),
+        _ => Ok(exit_code(status)),
+    }
+}
+
+/// The part that runs in the namespaces.
+///
+/// # Errors
+/// When the cluster cannot be started.
+pub fn inside(command: &[String], plan: Run) -> Result<u8> {
+    // In memory: nothing to remove, whatever ends us, and quick for databases.
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=711", "eventflow"]).arg(&plan.data))?;
+    run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+    let layout = Layout { contained: true, ..layout(plan.name, plan.data, plan.tools, plan.node, Ports::FIXED) };
+    let code = with_cluster(command, &layout);
+    keep_logs(&layout, plan.logs.as_deref());
+    code
+}
+
+fn layout(name: String, data: PathBuf, tools: PathBuf, node: bool, ports: Ports) -> Layout {
+    Layout { data, tools, name, ports, node, contained: false, durable: false }
+}
+
+fn with_cluster(command: &[String], layout: &Layout) -> Result<u8> {
+    let [program, arguments @ ..] = command else {
+        return Err(Error::Precondition("no command given: `devcluster run -- COMMAND...`".to_owned()));
+    };
+    let mut cluster = Cluster::start(layout)?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command.env("PATH", path_with(&layout.tools)?);
+    command.env("KUBECONFIG", layout.kubeconfig());
+    command.env(ENV_KUBECONFIG, layout.kubeconfig());
+    command.env(ENV_DATABASE_URL, crate::postgres::url(layout)?);
+    if layout.contained {
+        // There is no way out of the cluster's network, so cargo had better not look for one.
+        command.env("CARGO_NET_OFFLINE", "true");
+    }
+    if layout.node {
+        command.env(ENV_REGISTRY, layout.registry().to_string()).env(ENV_NODE, "1");
+    }
+    let status = command.status().map_err(Error::io(format!("start `{program}`")))?;
+    if !layout.contained {
+        cluster.stop();
+    }
+    Ok(exit_code(status))
+}
+
+/// The built kubectl and helm first, so that commands use the cluster's own versions.
+#[expect(clippy::disallowed_methods, reason = "PATH is handed on, it configures nothing here")]
+fn path_with(tools: &Path) -> Result<std::ffi::OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(tools.to_owned()).chain(std::env::split_paths(&path));
+    std::env::join_paths(folders).map_err(|_| {
+        Error::Precondition(format!("{} holds a colon: set XDG_CACHE_HOME to a folder without", tools.display()))
+    })
+}
+
+fn keep_logs(layout: &Layout, into: Option<&Path>) {
+    if let Some(into) = into {
+        let from = layout.logs().join(".");
+        run_quietly("cp", &["-r", &from.to_string_lossy(), &into.to_string_lossy()]);
+    }
+}
