@@ -68,7 +68,7 @@ struct InsideArguments {
     #[arg(long)]
     logs: Option<PathBuf>,
     #[arg(long)]
-    node: bool,
+    images: Option<PathBuf>,
     #[arg(last = true)]
     command: Vec<String>,
 }
@@ -88,9 +88,9 @@ impl Cli {
                 packages::ensure(arguments.node)?;
                 run::around(&arguments.command, &self.tools()?, arguments.node, arguments.logs.as_deref())
             }
-            Verb::RunInside(InsideArguments { name, data, tools, logs, node, command }) => {
-                let (name, data, tools, logs) = (name.clone(), data.clone(), tools.clone(), logs.clone());
-                run::inside(command, Run { name, data, tools, node: *node, logs })
+            Verb::RunInside(InsideArguments { name, data, tools, images, logs, command }) => {
+                let (name, data, tools) = (name.clone(), data.clone(), tools.clone());
+                run::inside(command, Run { name, data, tools, images: images.clone(), logs: logs.clone() })
             }
             Verb::Init { command } => contained::init(command),
         }

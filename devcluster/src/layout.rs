@@ -99,6 +99,8 @@ pub struct Layout {
     pub ports: Ports,
     /// Whether pods run.
     pub node: bool,
+    /// The folder of the programs to make images of.
+    pub images: Option<PathBuf>,
     /// Whether its processes live in namespaces that end with it. If not, each is tied to its parent's life.
     pub contained: bool,
     /// Whether what is stored must survive a power cut.
@@ -172,6 +174,13 @@ impl Layout {
         command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments);
         command
     }
+}
+
+/// The checkout this program was built from.
+#[must_use]
+pub fn root() -> &'static Path {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_folder.parent().unwrap_or(crate_folder)
 }
 
 /// A loopback address.

@@ -32,6 +32,10 @@ pub mod postgres;
 pub mod control_plane;
 /// containerd, kubelet, kube-proxy.
 pub mod node;
+/// The example functions as images.
+pub mod images;
+/// Covers the places Kubernetes writes to whatever it is told.
+pub mod shadow;
 /// Programs run to their end, and components that stay.
 pub mod process;
 /// Whether a component serves.

@@ -18,7 +18,8 @@ use crate::{
     contained::{self, exit_code},
     error::{Error, Result},
     host::Cgroup,
-    layout::{Layout, Ports, create_folder},
+    images,
+    layout::{Layout, Ports, create_folder, root},
     process::{run, run_quietly},
 };
 
@@ -33,13 +34,15 @@ pub fn around(command: &[String], tools: &Path, node: bool, logs: Option<&Path>)
         create_folder(logs, 0o755)?;
     }
     if rustix::process::geteuid().is_root() {
-        contained_run(command, &Run { name, data, tools: tools.to_owned(), node, logs: logs.map(Path::to_owned) })
+        let images = if node { Some(images::build(root())?) } else { None };
+        let (tools, logs) = (tools.to_owned(), logs.map(Path::to_owned));
+        contained_run(command, &Run { name, data, tools, images, logs })
     } else if node {
         Err(Error::Precondition("a node needs root: run this with sudo, or without --node for a control plane".into()))
     } else {
         create_folder(&data, 0o711)?;
         let ports = Ports::free().map_err(Error::io("find free ports"))?;
-        let layout = layout(name, data.clone(), tools.to_owned(), false, ports);
+        let layout = layout(Run { name, data: data.clone(), tools: tools.to_owned(), images: None, logs: None }, ports);
         let code = with_cluster(command, &layout);
         keep_logs(&layout, logs);
         drop(fs::remove_dir_all(&data));
@@ -56,8 +59,8 @@ pub struct Run {
     pub data: PathBuf,
     /// The folder of the built tools.
     pub tools: PathBuf,
-    /// Whether pods run.
-    pub node: bool,
+    /// The folder of the programs to make images of, if pods shall run.
+    pub images: Option<PathBuf>,
     /// Where to keep the logs.
     pub logs: Option<PathBuf>,
 }
@@ -65,7 +68,7 @@ pub struct Run {
 fn contained_run(command: &[String], plan: &Run) -> Result<u8> {
     create_folder(&plan.data, 0o711)?;
     let cgroup = Cgroup::new(&plan.name);
-    if plan.node {
+    if plan.images.is_some() {
         Cgroup::remove_abandoned("eventflow-test-");
         cgroup.create()?;
     }
@@ -73,11 +76,11 @@ fn contained_run(command: &[String], plan: &Run) -> Result<u8> {
     arguments.push(format!("--data={}", plan.data.display()));
     arguments.push(format!("--tools={}", plan.tools.display()));
     arguments.extend(plan.logs.iter().map(|logs| format!("--logs={}", logs.display())));
-    arguments.extend(plan.node.then(|| "--node".to_owned()));
+    arguments.extend(plan.images.iter().map(|images| format!("--images={}", images.display())));
     arguments.push("--".to_owned());
     arguments.extend(command.iter().cloned());
     let result = wait_or_kill(contained::command(true, &arguments)?);
-    if plan.node {
+    if plan.images.is_some() {
         cgroup.remove();
     }
     drop(fs::remove_dir(&plan.data));
@@ -118,14 +121,16 @@ pub fn inside(command: &[String], plan: Run) -> Result<u8> {
     // In memory: nothing to remove, whatever ends us, and quick for databases.
     run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=711", "eventflow"]).arg(&plan.data))?;
     run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
-    let layout = Layout { contained: true, ..layout(plan.name, plan.data, plan.tools, plan.node, Ports::FIXED) };
+    let logs = plan.logs.clone();
+    let layout = Layout { contained: true, ..layout(plan, Ports::FIXED) };
     let code = with_cluster(command, &layout);
-    keep_logs(&layout, plan.logs.as_deref());
+    keep_logs(&layout, logs.as_deref());
     code
 }
 
-fn layout(name: String, data: PathBuf, tools: PathBuf, node: bool, ports: Ports) -> Layout {
-    Layout { data, tools, name, ports, node, contained: false, durable: false }
+fn layout(plan: Run, ports: Ports) -> Layout {
+    let Run { name, data, tools, images, .. } = plan;
+    Layout { data, tools, name, ports, node: images.is_some(), images, contained: false, durable: false }
 }
 
 fn with_cluster(command: &[String], layout: &Layout) -> Result<u8> {
