@@ -24,6 +24,8 @@ pub mod auth;
 pub mod store;
 /// From stored intent to Function objects, and from the watch back.
 pub mod cluster;
+/// Points at which a test kills the process.
+pub mod failpoint;
 /// The only map from a failure to a status.
 pub mod error;
 /// The admin port: metrics, liveness, readiness.

@@ -5,14 +5,16 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
-use eventflow_api::names::{FunctionName, TenantClaim, TenantId};
 use secrecy::SecretString;
-
-use crate::auth::Tenant;
 
 /// What can go wrong, and how the database's words become ours.
 mod failure;
+/// The way to the database: pools, reads in one round trip, writes that run to their end.
+mod connection;
+/// Bringing a database to the schema this program needs.
+mod migration;
+/// From an issuer's claim to a tenant.
+mod tenants;
 /// Functions: what is stored, and the writing of it.
 mod functions;
 /// Reading functions page by page.
@@ -21,19 +23,28 @@ mod listing;
 mod audit;
 /// One answer per idempotency key.
 mod idempotency;
+/// What is still to be carried to the cluster.
+mod pending;
+/// What the cluster changed on its own.
+mod adoption;
 
+pub use adoption::{Adoption, Observed};
 pub use audit::AuditRow;
 pub use failure::StoreError;
 pub use functions::{Change, FunctionRow, Written};
 pub use idempotency::{Answer, IdempotencyKey};
 pub use listing::{FunctionQuery, NameFilter, Page, Sort};
+pub use migration::migrate;
+pub use pending::{Backlog, Life};
+
+use connection::Connections;
 
 /// How to reach the database, and for how long to wait for it.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
     /// `postgres://user:password@host:port/database`. The user must be a member of the role `ef_app`.
     pub database_url: SecretString,
-    /// Most connections for requests; the projector has two more of its own.
+    /// Most connections for requests; the projector has a few more of its own.
     pub pool_size: usize,
     /// Longest wait for a free connection.
     pub wait: Duration,
@@ -57,16 +68,27 @@ pub struct Origin {
 /// The store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pool: Pool,
+    /// For callers: one tenant's rows at a time.
+    app: Connections,
+    /// For joining store and cluster: all tenants' rows. Its own few connections, so that neither can starve the other.
+    projector: Connections,
 }
+
+/// Connections of the projector, the adopter and readiness together.
+const PROJECTOR_CONNECTIONS: usize = 4;
 
 impl Store {
     /// Prepares the pools; connects to nothing yet.
     ///
     /// # Errors
     /// [`StoreError::Internal`] when the URL cannot be read.
-    pub fn new(_config: &StoreConfig) -> Result<Self, StoreError> {
-        todo!()
+    pub fn new(config: &StoreConfig) -> Result<Self, StoreError> {
+        // Nobody waits for the projector's answers, so it may wait longer for a connection.
+        let patient = StoreConfig { wait: Duration::from_secs(2), ..config.clone() };
+        Ok(Self {
+            app: Connections::new(config, "ef_app", config.pool_size)?,
+            projector: Connections::new(&patient, "ef_projector", PROJECTOR_CONNECTIONS)?,
+        })
     }
 
     /// Whether the database answers and has the schema this program needs.
@@ -74,35 +96,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] when it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        todo!()
+        let rows = self.projector.query("SELECT max(version) FROM refinery_schema_history", &[]).await?;
+        let version: Option<i32> = rows.first().and_then(|row| row.get(0));
+        let wanted = migration::newest_version();
+        if version.is_none_or(|version| version < wanted) {
+            let message = format!("the schema is at version {version:?}, and {wanted} is needed: run `gateway migrate`");
+            return Err(StoreError::Unavailable(message.into()));
+        }
+        Ok(())
     }
-
-    /// The tenant that the claim of this issuer names; made when there is none and `provision` says so.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn tenant_resolve(
-        &self,
-        _issuer: &str,
-        _claim: &TenantClaim,
-        _provision: bool,
-    ) -> Result<Option<TenantId>, StoreError> {
-        todo!()
-    }
-
-    /// The live function of that name.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn function_get(&self, _tenant: &Tenant, _name: &FunctionName) -> Result<Option<FunctionRow>, StoreError> {
-        todo!()
-    }
-}
-
-/// Applies the migrations that the database lacks, one program at a time.
-///
-/// # Errors
-/// When the database cannot be reached or refuses; the chain says why.
-pub async fn migrate(_database_url: &SecretString) -> Result<(), StoreError> {
-    todo!()
 }
