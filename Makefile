@@ -1,0 +1,53 @@
+# Every command a person or CI runs. `make` alone lists them.
+
+CARGO      ?= cargo
+DEVCLUSTER  = $(CARGO) run --quiet --package eventflow-devcluster --
+# Crates with tests that need PostgreSQL and an API server, and those that need pods too.
+CLUSTER_CRATES = eventflow-gateway eventflow-controller eventflow-devcluster
+NODE_CRATES    = eventflow-e2e
+# Where test runs leave the logs of the clusters they ran in.
+TEST_LOGS   = target/cluster-logs
+# Narrow `make test` down: TESTS="name_of_a_test".
+TESTS      ?=
+
+.PHONY: help up down status logs clean check test crds bench
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: ## start the platform on this machine, or bring the running one up to date
+	@$(DEVCLUSTER) up
+
+down: ## stop all that `make up` started
+	@$(DEVCLUSTER) down
+
+status: ## show what runs and where
+	@$(DEVCLUSTER) status || true
+
+logs: ## follow the logs of all components
+	@$(DEVCLUSTER) logs
+
+clean: ## `make down`, and remove the data
+	@$(DEVCLUSTER) clean
+
+check: ## format, lints, dependency rules, documents, and the tests that need no cluster
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	$(CARGO) test --workspace --lib --bins
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; \
+	else echo "cargo-deny is not installed: dependency rules were not checked (cargo install --locked cargo-deny)"; fi
+
+test: check ## everything: `make check`, then against a real control plane, then against real pods
+	$(CARGO) test --workspace --no-run
+	$(DEVCLUSTER) run --logs $(TEST_LOGS)/control-plane -- \
+		$(CARGO) test --offline $(addprefix --package ,$(CLUSTER_CRATES)) --test '*' -- $(TESTS)
+	$(DEVCLUSTER) run --node --logs $(TEST_LOGS)/node -- \
+		$(CARGO) test --offline $(addprefix --package ,$(NODE_CRATES)) --test '*' -- $(TESTS)
+
+crds: ## write helm/crds from the types in api/
+	$(CARGO) run --quiet --package eventflow-controller --bin crdgen
+
+bench: ## run loadtest/ on a cluster of its own and print its tables
+	$(CARGO) build --release --package eventflow-gateway --package eventflow-controller --package eventflow-loadtest
+	$(DEVCLUSTER) run --node -- $(CARGO) run --offline --release --package eventflow-loadtest
