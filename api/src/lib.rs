@@ -20,6 +20,8 @@ pub mod function;
 pub mod condition;
 /// The Tier: what a tenant may use.
 pub mod tier;
+/// The verdict of quota admission, as every surface tells it.
+pub mod admission;
 /// The Tenant: who owns things.
 pub mod tenant;
 /// Labels, annotations and field managers that the parts agree on.

@@ -4,3 +4,5 @@
 
 /// The custom resource definitions, as files of the chart.
 pub mod crds;
+/// Quota admission, the pure part: demand, order, ledger, verdict.
+pub mod quota;
