@@ -1,1 +1,84 @@
-//! To be written.
+//! The admin port: metrics, liveness and readiness, for the platform and never for callers.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tower::Service;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::routes::call::Call;
+use crate::routes::{Answer, Body, BoxError, full, health};
+
+/// Form of the metrics.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The admin port's service.
+#[derive(Clone)]
+pub struct Admin {
+    app: Arc<App>,
+    registry: Arc<Registry>,
+}
+
+/// The admin port's service, with all metrics registered.
+#[must_use]
+pub fn service(app: Arc<App>) -> Admin {
+    let mut registry = Registry::default();
+    app.metrics.register(&mut registry);
+    Admin { app, registry: Arc::new(registry) }
+}
+
+impl<B> Service<Request<B>> for Admin
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let admin = self.clone();
+        Box::pin(async move { Ok(admin.answer(request).await.unwrap_or_else(|error| error.response(""))) })
+    }
+}
+
+impl Admin {
+    async fn answer<B>(self, request: Request<B>) -> Answer
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let path = request.uri().path().to_owned();
+        if !matches!(path.as_str(), "/metrics" | "/healthz" | "/readyz") {
+            return Err(ApiError::no_such_route());
+        }
+        if request.method() != Method::GET {
+            return Err(ApiError::method_not_allowed("GET".to_owned()));
+        }
+        let call = Call::new(request, Vec::new(), 0);
+        match path.as_str() {
+            "/healthz" => health::live(self.app, call).await,
+            "/readyz" => health::ready(self.app, call).await,
+            _ => self.metrics(),
+        }
+    }
+
+    fn metrics(&self) -> Answer {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).map_err(|error| ApiError::internal(error.to_string()))?;
+        let mut response = Response::new(full(text));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
+        Ok(response)
+    }
+}

@@ -1,1 +1,199 @@
-//! To be written.
+//! All that a handler may touch, and the life of the program: wire, serve, drain.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Auth;
+use crate::cluster::Cluster;
+use crate::config::{Config, Limits};
+use crate::metrics::Metrics;
+use crate::server::{self, Drained};
+use crate::store::{Store, StoreError};
+use crate::{admin, stack};
+
+/// How long the outcome of the readiness checks is good for: probes must not become load.
+const READINESS_KEPT: Duration = Duration::from_secs(1);
+
+/// Why the gateway cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The store cannot be set up.
+    #[error("the database URL cannot be used")]
+    Store(#[source] StoreError),
+    /// No way to the API server is configured.
+    #[error("no Kubernetes configuration was found; pass --kubeconfig, or run inside a cluster")]
+    Kubeconfig(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}; choose another address, or stop what uses it")]
+    Listen(std::net::SocketAddr, #[source] std::io::Error),
+    /// The system refuses to report signals.
+    #[error("signals cannot be watched")]
+    Signals(#[source] std::io::Error),
+}
+
+/// All that a handler may touch. Shared by every request.
+pub struct App {
+    /// From tokens to tenants.
+    pub auth: Auth,
+    /// Intent and history.
+    pub store: Store,
+    /// The cluster, by watch caches and the projector.
+    pub cluster: Cluster,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Sizes and deadlines.
+    pub limits: Limits,
+    draining: AtomicBool,
+    readiness: Mutex<Option<(Instant, Vec<Check>)>>,
+}
+
+/// One named check of readiness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What was checked: `database`, a watch cache, `serving`.
+    pub name: &'static str,
+    /// Whether it can be used.
+    pub ok: bool,
+}
+
+impl App {
+    /// Puts the parts together. Starts nothing.
+    #[must_use]
+    pub fn new(auth: Auth, store: Store, cluster: Cluster, limits: Limits) -> Self {
+        Self {
+            auth,
+            store,
+            cluster,
+            metrics: Metrics::default(),
+            limits,
+            draining: AtomicBool::new(false),
+            readiness: Mutex::new(None),
+        }
+    }
+
+    /// Makes readiness fail from now on, so that nobody sends new work here.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Every check of readiness, by name.
+    pub async fn readiness(&self) -> Vec<Check> {
+        let mut kept = self.readiness.lock().await;
+        let fresh = kept.as_ref().filter(|(at, _)| at.elapsed() < READINESS_KEPT).map(|(_, checks)| checks.clone());
+        let mut checks = match fresh {
+            Some(checks) => checks,
+            None => {
+                let mut checks = vec![Check { name: "database", ok: self.store.ping().await.is_ok() }];
+                checks.extend(self.cluster.ready().into_iter().map(|(name, ok)| Check { name, ok }));
+                *kept = Some((Instant::now(), checks.clone()));
+                checks
+            }
+        };
+        checks.push(Check { name: "serving", ok: !self.draining.load(Ordering::Relaxed) });
+        checks
+    }
+}
+
+/// Runs the gateway until a signal stops it: readiness fails first, then connections drain under a deadline; a second
+/// signal cuts them.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(config: Config) -> Result<(), AppError> {
+    let (stop, abort) = signals()?;
+    let shutdown = CancellationToken::new();
+    let store = Store::new(&config.store).map_err(AppError::Store)?;
+    let client = client(&config).await?;
+    let (cluster, mut tasks) = Cluster::start(client, store.clone(), shutdown.clone());
+    let limits = config.limits;
+    let app = Arc::new(App::new(Auth::new(config.auth), store, cluster, config.limits));
+    let listener = bind(config.listen).await?;
+    let admin_listener = bind(config.admin_listen).await?;
+
+    let admin_stop = CancellationToken::new();
+    let admin = tokio::spawn(server::serve(
+        admin_listener,
+        admin::service(Arc::clone(&app)),
+        Limits { drain_timeout: Duration::ZERO, ..limits },
+        (admin_stop.clone().cancelled_owned(), abort.clone().cancelled_owned()),
+    ));
+    tracing::info!(listen = %config.listen, admin_listen = %config.admin_listen, "The gateway serves.");
+    let draining = begin_drain(Arc::clone(&app), stop, abort.clone());
+    let drained = server::serve(listener, stack::stack(app), limits, (draining, abort.cancelled_owned())).await;
+    match drained {
+        Drained::Clean => tracing::info!("Every connection ended by itself."),
+        Drained::Cut(connections) => tracing::warn!(connections, "Connections were cut at the end of the drain."),
+    }
+    shutdown.cancel();
+    admin_stop.cancel();
+    end_tasks(&mut tasks).await;
+    // The admin port has nothing to lose: its task is only awaited so that the port is free when we exit.
+    let _ = admin.await;
+    Ok(())
+}
+
+/// Waits for the signal, makes readiness fail, and leaves balancers the time to see it.
+async fn begin_drain(app: Arc<App>, stop: CancellationToken, abort: CancellationToken) {
+    stop.cancelled().await;
+    app.start_draining();
+    tracing::info!(
+        drain_delay_ms = app.limits.drain_delay.as_millis() as u64,
+        "Stopping; readiness fails from now on."
+    );
+    tokio::select! {
+        () = tokio::time::sleep(app.limits.drain_delay) => {}
+        () = abort.cancelled() => {}
+    }
+}
+
+async fn end_tasks(tasks: &mut JoinSet<()>) {
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_secs(5), all).await.is_err() {
+        tracing::warn!("Background work did not end in time; the next start takes it up.");
+        tasks.abort_all();
+    }
+}
+
+async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address).await.map_err(|error| AppError::Listen(address, error))
+}
+
+async fn client(config: &Config) -> Result<Client, AppError> {
+    let kube_config = match &config.kubeconfig {
+        Some(path) => {
+            let kubeconfig =
+                kube::config::Kubeconfig::read_from(path).map_err(|error| AppError::Kubeconfig(error.into()))?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default())
+                .await
+                .map_err(|error| AppError::Kubeconfig(error.into()))?
+        }
+        None => kube::Config::infer().await.map_err(|error| AppError::Kubeconfig(error.into()))?,
+    };
+    Client::try_from(kube_config).map_err(|error| AppError::Kubeconfig(error.into()))
+}
+
+/// Two tokens: the first signal to stop cancels the first, the next one the second.
+fn signals() -> Result<(CancellationToken, CancellationToken), AppError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(AppError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::Signals)?;
+    let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
+    let (first, second) = (stop.clone(), abort.clone());
+    tokio::spawn(async move {
+        for token in [first, second] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            token.cancel();
+        }
+    });
+    Ok((stop, abort))
+}

@@ -1,1 +1,353 @@
-//! To be written.
+//! The routes as data: one table of method, path, needed right and handler. The router, the metrics' labels and the
+//! tests of tenancy all read it, so that a route that is not in it does not exist.
+
+use std::convert::Infallible;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use tower::Service;
+
+use crate::app::App;
+use crate::auth::{Caller, Right};
+use crate::error::ApiError;
+
+/// What a handler gets: the request's parts, read strictly.
+pub mod call;
+/// The query of a request, read strictly.
+pub mod query;
+/// Entity tags and preconditions.
+pub mod etag;
+/// Liveness and readiness.
+pub mod health;
+/// `POST /auth/token`: the development issuer.
+pub mod token;
+/// `GET /v1/me`.
+pub mod me;
+/// `/v1/functions`.
+pub mod functions;
+/// `GET /v1/audit`.
+pub mod audit;
+
+use call::Call;
+
+/// Any failure of a body or of a layer.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// The one type of body, of requests and of responses.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+/// What a handler answers.
+pub type Answer = Result<Response<Body>, ApiError>;
+
+/// Handles a call that needs no token.
+type PublicHandler = fn(Arc<App>, Call) -> BoxFuture<'static, Answer>;
+/// Handles a call of a tenant. There is no way to such a handler but through `auth`.
+type TenantHandler = fn(Arc<App>, Caller, Call) -> BoxFuture<'static, Answer>;
+
+/// Who may use a route, and who answers.
+#[derive(Clone, Copy)]
+pub enum Access {
+    /// Everybody.
+    Public(PublicHandler),
+    /// Callers with this right, each within its own tenant.
+    Tenant(Right, TenantHandler),
+}
+
+/// One line of the table.
+#[derive(Clone, Copy)]
+pub struct Route {
+    /// The method. HEAD goes where GET goes.
+    pub method: Method,
+    /// The path; `{word}` stands for one segment. Also the metrics' label.
+    pub pattern: &'static str,
+    /// Who may, and who answers.
+    pub access: Access,
+}
+
+/// Every route of the API.
+pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
+    use Access::{Public, Tenant};
+    let route = |method, pattern, access| Route { method, pattern, access };
+    vec![
+        route(Method::GET, "/healthz", Public(|app, call| Box::pin(health::live(app, call)))),
+        route(Method::GET, "/readyz", Public(|app, call| Box::pin(health::ready(app, call)))),
+        route(Method::POST, "/auth/token", Public(|app, call| Box::pin(token::create(app, call)))),
+        route(Method::GET, "/v1/me", Tenant(Right::Identity, |app, who, call| Box::pin(me::get(app, who, call)))),
+        route(
+            Method::POST,
+            "/v1/functions",
+            Tenant(Right::Write, |app, who, call| Box::pin(functions::create(app, who, call))),
+        ),
+        route(
+            Method::GET,
+            "/v1/functions",
+            Tenant(Right::Read, |app, who, call| Box::pin(functions::list(app, who, call))),
+        ),
+        route(
+            Method::GET,
+            "/v1/functions/{name}",
+            Tenant(Right::Read, |app, who, call| Box::pin(functions::get(app, who, call))),
+        ),
+        route(
+            Method::PUT,
+            "/v1/functions/{name}",
+            Tenant(Right::Write, |app, who, call| Box::pin(functions::replace(app, who, call))),
+        ),
+        route(
+            Method::PATCH,
+            "/v1/functions/{name}",
+            Tenant(Right::Write, |app, who, call| Box::pin(functions::patch(app, who, call))),
+        ),
+        route(
+            Method::DELETE,
+            "/v1/functions/{name}",
+            Tenant(Right::Write, |app, who, call| Box::pin(functions::delete(app, who, call))),
+        ),
+        route(Method::GET, "/v1/audit", Tenant(Right::Read, |app, who, call| Box::pin(audit::list(app, who, call)))),
+    ]
+});
+
+/// Where a request goes.
+#[derive(Clone)]
+pub enum Matched {
+    /// To this route, with the segments that its `{words}` stand for.
+    Route(&'static Route, Vec<String>),
+    /// The path exists, with these methods.
+    Methods(&'static str, String),
+    /// Nowhere.
+    Nothing,
+}
+
+impl Matched {
+    /// Where a request of this method and path goes. Paths are compared as they are: nothing is decoded, folded or
+    /// normalised, so that no two ways of writing a path lead to the same thing.
+    #[must_use]
+    pub fn of(method: &Method, path: &str) -> Self {
+        let wanted = if method == Method::HEAD { &Method::GET } else { method };
+        let mut methods = Vec::new();
+        let mut pattern = "";
+        for route in ROUTES.iter() {
+            let Some(params) = params(route.pattern, path) else { continue };
+            if route.method == *wanted {
+                return Self::Route(route, params);
+            }
+            pattern = route.pattern;
+            methods.push(route.method.as_str());
+            if route.method == Method::GET {
+                methods.push("HEAD");
+            }
+        }
+        if methods.is_empty() {
+            return Self::Nothing;
+        }
+        methods.push("OPTIONS");
+        Self::Methods(pattern, methods.join(", "))
+    }
+
+    /// The pattern, for the metrics.
+    #[must_use]
+    pub fn pattern_label(&self) -> &'static str {
+        match self {
+            Self::Route(route, _) => route.pattern,
+            Self::Methods(pattern, _) => pattern,
+            Self::Nothing => "none",
+        }
+    }
+
+    /// The method, for the metrics.
+    #[must_use]
+    pub fn method_label(&self) -> &'static str {
+        match self {
+            Self::Route(route, _) => {
+                ROUTES.iter().find(|r| r.method == route.method).map_or("other", |r| r.method_str())
+            }
+            Self::Methods(..) | Self::Nothing => "other",
+        }
+    }
+}
+
+impl Route {
+    /// The method as a text that lives for ever.
+    #[must_use]
+    pub fn method_str(&self) -> &'static str {
+        match self.method {
+            Method::GET => "GET",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::PATCH => "PATCH",
+            Method::DELETE => "DELETE",
+            _ => "other",
+        }
+    }
+}
+
+/// The segments that stand in the place of the pattern's words, if the path fits.
+fn params(pattern: &str, path: &str) -> Option<Vec<String>> {
+    let mut params = Vec::new();
+    let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return Some(params),
+            (Some(word), Some(segment)) if word.starts_with('{') => {
+                // A segment is as it was sent. Names have no characters that need an escape, and no name has dots.
+                if segment.is_empty() || segment.contains('%') || matches!(segment, "." | "..") {
+                    return None;
+                }
+                params.push(segment.to_owned());
+            }
+            (Some(word), Some(segment)) if word == segment => {}
+            _ => return None,
+        }
+    }
+}
+
+/// Leads requests to their handlers: the innermost service of the stack.
+#[derive(Clone, Copy)]
+pub struct Router {
+    max_body: usize,
+}
+
+impl Router {
+    /// A router whose handlers read bodies of at most `max_body` bytes.
+    #[must_use]
+    pub fn new(max_body: usize) -> Self {
+        Self { max_body }
+    }
+}
+
+impl<B> Service<Request<B>> for Router
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Answer, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let max_body = self.max_body;
+        Box::pin(async move { Ok(route(request, max_body).await) })
+    }
+}
+
+async fn route<B>(mut request: Request<B>, max_body: usize) -> Answer
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let extensions = request.extensions_mut();
+    let (Some(app), Some(matched)) = (extensions.remove::<Arc<App>>(), extensions.remove::<Matched>()) else {
+        return Err(ApiError::internal("the router is used without its stack"));
+    };
+    let (route, params) = match matched {
+        Matched::Route(route, params) => (route, params),
+        Matched::Methods(_, allow) if request.method() == Method::OPTIONS => return options(&allow),
+        Matched::Methods(_, allow) => return Err(ApiError::method_not_allowed(allow)),
+        Matched::Nothing => return Err(ApiError::no_such_route()),
+    };
+    let call = Call::new(request, params, max_body);
+    match route.access {
+        Access::Public(handler) => handler(app, call).await,
+        Access::Tenant(right, handler) => {
+            let caller = app.auth.caller(call.headers(), &app.store, &app.cluster).await?;
+            tracing::Span::current().record("tenant.id", caller.tenant.id().as_str());
+            if !caller.may(right) {
+                let detail = "None of your roles includes this. Ask an owner of the tenant for another role.";
+                return Err(ApiError::new(eventflow_api::problem::ProblemCode::Forbidden, detail));
+            }
+            handler(app, caller, call).await
+        }
+    }
+}
+
+fn options(allow: &str) -> Answer {
+    let mut response = Response::new(full(Vec::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let allow = HeaderValue::from_str(allow).map_err(|error| ApiError::internal(error.to_string()))?;
+    response.headers_mut().insert(http::header::ALLOW, allow);
+    Ok(response)
+}
+
+/// A body that is all there.
+#[must_use]
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer of JSON, not to be kept by caches since it is one caller's own.
+///
+/// # Errors
+/// When the value cannot be written, which is a fault of ours.
+pub fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Answer {
+    let body = serde_json::to_vec(value).map_err(|error| ApiError::internal(error.to_string()))?;
+    Ok(json_bytes(status, body))
+}
+
+/// An answer of JSON that is already written.
+#[must_use]
+pub fn json_bytes(status: StatusCode, body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(method: &str, path: &str) -> &'static str {
+        match Matched::of(&method.parse().unwrap(), path) {
+            Matched::Route(route, _) => route.pattern,
+            Matched::Methods(..) => "405",
+            Matched::Nothing => "404",
+        }
+    }
+
+    #[test]
+    fn paths_are_taken_literally() {
+        assert_eq!(pattern("GET", "/v1/functions"), "/v1/functions");
+        assert_eq!(pattern("HEAD", "/v1/functions/a"), "/v1/functions/{name}");
+        let strange = [
+            "/v1/functions/",
+            "//v1/functions",
+            "/v1//functions",
+            "/V1/functions",
+            "/v1/functions/a/",
+            "/v1/functions/..",
+            "/v1/functions/%61",
+            "/v1/functions/a%2fb",
+            "/v1/%66unctions",
+            "/v1/./functions",
+            "/v1/functions/../me",
+            "",
+            "/",
+            "*",
+            "/v1/functions/a/b",
+        ];
+        for path in strange {
+            assert_eq!(pattern("GET", path), "404", "{path}");
+        }
+    }
+
+    #[test]
+    fn other_methods_are_told_which_there_are() {
+        let Matched::Methods(pattern, allow) = Matched::of(&Method::POST, "/v1/functions/a") else { panic!() };
+        assert_eq!((pattern, allow.as_str()), ("/v1/functions/{name}", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"));
+    }
+
+    #[test]
+    fn no_route_is_there_twice() {
+        let mut seen = std::collections::HashSet::new();
+        assert!(ROUTES.iter().all(|route| seen.insert((route.method.clone(), route.pattern))));
+    }
+}

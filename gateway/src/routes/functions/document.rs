@@ -1,0 +1,142 @@
+//! Documents of functions, and the answers that hold them: the row is the store's, the status the watch cache's.
+
+use eventflow_api::function::{FunctionSpec, FunctionStatus};
+use eventflow_api::http::{Function, Sync};
+use eventflow_api::names::FunctionName;
+use http::header::{ETAG, HeaderName, HeaderValue, LOCATION};
+use http::{Response, StatusCode};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::cluster::Applied;
+use crate::error::ApiError;
+use crate::routes::{Answer, Body, etag, json_bytes};
+use crate::store::{self, FunctionRow, IdempotencyKey, Written};
+
+/// Set on an answer that was given before, under the same `Idempotency-Key`.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// A write that the store has accepted.
+pub struct Write<'a> {
+    /// The program.
+    pub app: &'a App,
+    /// Who wrote.
+    pub caller: &'a Caller,
+    /// The caller's idempotency key.
+    pub key: Option<&'a IdempotencyKey>,
+    /// The status if the cluster holds it too.
+    pub done: StatusCode,
+}
+
+impl Write<'_> {
+    /// Carries the row to the cluster, answers, and remembers the answer.
+    pub async fn answer(&self, written: Written) -> Answer {
+        let mut row = match written.answer {
+            store::Answer::Replay { status, body } => return self.replay(status, body),
+            store::Answer::Fresh | store::Answer::Resumed => written.row,
+        };
+        if !row.is_synced() {
+            match self.app.cluster.function_apply(&row).await {
+                Applied::Yes => row.synced_generation = row.generation,
+                Applied::Pending(reason) => {
+                    tracing::info!(function.name = %row.name, reason, "A function waits to be applied.");
+                }
+            }
+        }
+        let status = if row.is_synced() { self.done } else { StatusCode::ACCEPTED };
+        let document = of(self.app, self.caller, row);
+        let body = serde_json::to_vec(&document).map_err(|error| ApiError::internal(error.to_string()))?;
+        self.remember(status, &body).await;
+        self.with_location(response_of_bytes(status, body)?, document.name.as_str())
+    }
+
+    /// Keeps the answer for whoever repeats the call. Best effort: without it a repetition shows the row as it is.
+    pub async fn remember(&self, status: StatusCode, body: &[u8]) {
+        let Some(key) = self.key else { return };
+        if let Err(error) = self.app.store.idempotency_finish(&self.caller.tenant, key, status.as_u16(), body).await {
+            tracing::warn!(error = crate::error::chain(&error), "The answer of an idempotency key was not kept.");
+        }
+    }
+
+    fn replay(&self, status: u16, body: Vec<u8>) -> Answer {
+        let status = StatusCode::from_u16(status).map_err(|error| ApiError::internal(error.to_string()))?;
+        let name = field(&body, "name").unwrap_or_default();
+        let mut response = self.with_location(response_of_bytes(status, body)?, &name)?;
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        Ok(response)
+    }
+
+    fn with_location(&self, mut response: Response<Body>, name: &str) -> Answer {
+        if self.done == StatusCode::CREATED {
+            let location = HeaderValue::from_str(&format!("/v1/functions/{name}"));
+            let location = location.map_err(|error| ApiError::internal(error.to_string()))?;
+            response.headers_mut().insert(LOCATION, location);
+        }
+        Ok(response)
+    }
+}
+
+/// The document of a row.
+pub fn of(app: &App, caller: &Caller, row: FunctionRow) -> Function {
+    let status = app.cluster.function_status(&caller.tenant, &row.name, &row.id);
+    let sync = if row.is_synced() { Sync::Applied } else { Sync::Pending };
+    Function {
+        id: row.id.to_string(),
+        namespace: caller.tenant.namespace().to_owned(),
+        generation: row.generation,
+        sync,
+        created_at: row.created_at.to_string(),
+        updated_at: row.updated_at.to_string(),
+        name: row.name,
+        spec: row.spec,
+        status: status.map_or_else(FunctionStatus::default, |status| (*status).clone()),
+    }
+}
+
+/// The row that a create would make; its id is all zeros, since none is drawn.
+pub fn unborn(caller: &Caller, name: FunctionName, spec: FunctionSpec) -> FunctionRow {
+    let now = jiff::Timestamp::now();
+    FunctionRow {
+        id: Uuid::nil(),
+        tenant: caller.tenant.id().clone(),
+        name,
+        spec,
+        generation: 1,
+        synced_generation: 0,
+        object_uid: None,
+        applied_rv: None,
+        traceparent: None,
+        created_at: now,
+        updated_at: now,
+        deleted_at: None,
+    }
+}
+
+/// 200 with the document that a dry run leads to. It has no tag: there is nothing to compare with later.
+pub fn would_be(app: &App, caller: &Caller, row: FunctionRow) -> Answer {
+    crate::routes::json(StatusCode::OK, &of(app, caller, row))
+}
+
+/// An answer that holds the document, with its tag.
+pub fn response(status: StatusCode, document: &Function) -> Answer {
+    let body = serde_json::to_vec(document).map_err(|error| ApiError::internal(error.to_string()))?;
+    response_of_bytes(status, body)
+}
+
+/// The tag is made of the very bytes that are sent, so a replayed answer has the tag it had.
+fn response_of_bytes(status: StatusCode, body: Vec<u8>) -> Answer {
+    let id = field(&body, "id").and_then(|id| id.parse().ok());
+    let generation = serde_json::from_slice::<Value>(&body).ok().and_then(|v| v.get("generation")?.as_i64());
+    let tag = id.zip(generation).map(|(id, generation): (Uuid, i64)| etag::of(&id, generation, &body));
+    let mut response = json_bytes(status, body);
+    if let Some(tag) = tag {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    Ok(response)
+}
+
+fn field(body: &[u8], name: &str) -> Option<String> {
+    serde_json::from_slice::<Value>(body).ok()?.get(name)?.as_str().map(str::to_owned)
+}
