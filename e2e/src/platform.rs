@@ -21,6 +21,9 @@ use crate::eventually::eventually;
 pub struct Platform {
     cluster: TestCluster,
     base: String,
+    database_url: String,
+    gateway_admin: String,
+    controller_admin: String,
     gateway: Child,
     controller: Child,
     /// Where the processes write their logs.
@@ -68,7 +71,8 @@ impl Platform {
             start("controller", &logs, &["--admin-listen", &controller_admin, "--kubeconfig", &kubeconfig]);
         wait_ready(&gateway_admin, &logs);
         wait_ready(&controller_admin, &logs);
-        Self { cluster, base: format!("http://{gateway_address}"), gateway, controller, logs }
+        let base = format!("http://{gateway_address}");
+        Self { cluster, base, database_url, gateway_admin, controller_admin, gateway, controller, logs }
     }
 
     /// The gateway's URL.
@@ -79,6 +83,33 @@ impl Platform {
     /// Process ids of the gateway and of the controller.
     pub fn pids(&self) -> (u32, u32) {
         (self.gateway.id(), self.controller.id())
+    }
+
+    /// URL of the platform's own database, as superuser.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// `host:port` of the admin ports of the gateway and of the controller.
+    pub fn admin_addresses(&self) -> (&str, &str) {
+        (&self.gateway_admin, &self.controller_admin)
+    }
+
+    /// Ends the gateway as a rollout does, and waits for it.
+    pub fn stop_gateway(&mut self) {
+        terminate(&mut self.gateway);
+    }
+
+    /// Ends the controller as a rollout does, and waits for it.
+    pub fn stop_controller(&mut self) {
+        terminate(&mut self.controller);
+    }
+
+    /// Starts the controller again; returns at once, before it is ready.
+    pub fn start_controller(&mut self) {
+        let kubeconfig = self.cluster.kubeconfig_path().to_str().expect("a path in UTF-8");
+        let args = ["--admin-listen", &self.controller_admin, "--kubeconfig", kubeconfig];
+        self.controller = start("controller", &self.logs, &args);
     }
 
     /// The cluster it runs on.
@@ -162,9 +193,14 @@ fn new_database(cluster: &TestCluster) -> String {
 }
 
 fn start(name: &str, logs: &Path, args: &[&str]) -> Child {
-    let log = File::create(logs.join(format!("{name}.log"))).expect("a log file");
+    let log = File::options().create(true).append(true).open(logs.join(format!("{name}.log"))).expect("a log file");
     let errors = log.try_clone().expect("the log file again");
     Command::new(binary(name)).args(args).stdout(log).stderr(errors).stdin(Stdio::null()).spawn().expect("starts")
+}
+
+fn terminate(child: &mut Child) {
+    output(Command::new("kill").args(["-TERM", &child.id().to_string()])).expect("it runs");
+    child.wait().expect("it ends");
 }
 
 fn output(command: &mut Command) -> Result<String, String> {
