@@ -9,6 +9,8 @@ NODE_CRATES    = eventflow-e2e
 TEST_LOGS   = target/cluster-logs
 # Narrow `make test` down: TESTS="name_of_a_test".
 TESTS      ?=
+# What `make bench` measures.
+QUESTIONS  ?= create list get memory reconcile admission-queue admission-verdict admission-plain admission-scale
 
 .PHONY: help up down status logs clean check test crds bench
 
@@ -48,6 +50,8 @@ test: check ## everything: `make check`, then against a real control plane, then
 crds: ## write helm/crds from the types in api/
 	$(CARGO) run --quiet --package eventflow-controller --bin crdgen
 
-bench: ## run loadtest/ on a cluster of its own and print its tables
+bench: ## measure what loadtest/ asks, each question on a cluster of its own; QUESTIONS="list get" narrows it down
 	$(CARGO) build --release --package eventflow-gateway --package eventflow-controller --package eventflow-loadtest
-	$(DEVCLUSTER) run --node -- $(CARGO) run --offline --release --package eventflow-loadtest
+	@for question in $(QUESTIONS); do \
+		$(DEVCLUSTER) run --node -- target/release/loadtest $$question || exit 1; \
+	done
