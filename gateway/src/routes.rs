@@ -57,7 +57,7 @@ pub enum Access {
 }
 
 /// One line of the table.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Route {
     /// The method. HEAD goes where GET goes.
     pub method: Method,

@@ -63,10 +63,8 @@ where
     let limits = app.limits;
     ServiceBuilder::new()
         // Id, span, panic catch, log line, metrics: outermost, so that every answer has them, whoever gave it, and
-        // so that a panic anywhere below costs one request and is answered as a problem.
+        // so that a panic anywhere below costs one request. What a layer below refuses becomes a problem here.
         .layer(tower::layer::layer_fn(move |inner| Observed { inner, app: Arc::clone(&app) }))
-        // What the layers below refuse becomes a problem with the same shape as any other.
-        .then(|outcome: Result<Answer, BoxError>| async move { Ok::<_, Infallible>(outcome.unwrap_or_else(refusal)) })
         // Over the limit a request is refused at once: a queue would only make everybody late.
         .load_shed()
         // One limit for all connections, so that memory has a bound.
@@ -81,14 +79,14 @@ where
 }
 
 /// The answer to what a layer refused.
-fn refusal(error: BoxError) -> Answer {
-    Err(if error.is::<Overloaded>() {
+fn refusal(error: BoxError) -> ApiError {
+    if error.is::<Overloaded>() {
         ApiError::new(ProblemCode::Overloaded, "The gateway is overloaded. Try again in a moment.")
     } else if error.is::<Elapsed>() {
         ApiError::new(ProblemCode::Timeout, "The request took too long. Try again; a write may have happened.")
     } else {
         ApiError::internal(error.to_string())
-    })
+    }
 }
 
 /// See [`stack`].
@@ -100,7 +98,7 @@ struct Observed<S> {
 
 impl<S, B> Service<Request<B>> for Observed<S>
 where
-    S: Service<Request<B>, Response = Answer, Error = Infallible>,
+    S: Service<Request<B>, Response = Answer, Error = BoxError>,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -108,7 +106,8 @@ where
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+        // Shedding load is always ready, and a refusal when called.
+        self.inner.poll_ready(cx).map(|_| Ok(()))
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
@@ -140,6 +139,7 @@ where
             };
             let answer = match outcome {
                 Ok(Ok(answer)) => answer,
+                Ok(Err(refused)) => Err(refusal(refused)),
                 Err(panic) => Err(ApiError::internal(format!("panic: {}", panic_text(panic.as_ref())))),
             };
             let mut response = finish(&app, answer, &id, &labels, started);

@@ -148,9 +148,9 @@ pub fn load(path: &Path) -> Result<Vec<Issuer>, KeyError> {
 fn load_key(folder: &Path, definition: KeyDefinition) -> Result<Key, KeyError> {
     let path = folder.join(definition.file);
     let text = std::fs::read(&path).map_err(|error| KeyError::Read(path.clone(), error))?;
-    let families: Vec<Family> = definition.algorithms.iter().map(|a| family(*a)).collect();
+    let families: Vec<Option<Family>> = definition.algorithms.iter().map(|a| family(*a)).collect();
     let one_family = families.windows(2).all(|pair| pair[0] == pair[1]);
-    let Some(family) = families.first().filter(|_| one_family) else { return Err(KeyError::Algorithms(path)) };
+    let Some(&Some(family)) = families.first().filter(|_| one_family) else { return Err(KeyError::Algorithms(path)) };
     let decoding = match family {
         Family::Secret if text.trim_ascii_end().len() < SECRET_MIN => return Err(KeyError::ShortSecret(path)),
         // Editors add a line break at the end; it is no part of the secret.
@@ -171,8 +171,9 @@ enum Family {
     Ed,
 }
 
-fn family(algorithm: Algorithm) -> Family {
-    match algorithm {
+/// None for an algorithm that this program has never heard of.
+fn family(algorithm: Algorithm) -> Option<Family> {
+    Some(match algorithm {
         Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => Family::Secret,
         Algorithm::ES256 | Algorithm::ES384 => Family::Ec,
         Algorithm::EdDSA => Family::Ed,
@@ -182,5 +183,6 @@ fn family(algorithm: Algorithm) -> Family {
         | Algorithm::PS256
         | Algorithm::PS384
         | Algorithm::PS512 => Family::Rsa,
-    }
+        _ => return None,
+    })
 }

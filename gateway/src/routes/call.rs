@@ -2,13 +2,14 @@
 
 use std::error::Error;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use eventflow_api::names::FunctionName;
 use eventflow_api::problem::ProblemCode;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body::Frame;
+use http_body_util::BodyExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -82,7 +83,7 @@ impl Call {
     ///
     /// # Errors
     /// Another media type, a body that is too large, too slow, cut off, empty, or no strict JSON.
-    pub async fn json(&mut self, media_types: &[&str]) -> Result<(Value, Bytes), ApiError> {
+    pub async fn json(&mut self, media_types: &'static [&'static str]) -> Result<(Value, Bytes), ApiError> {
         self.check_media_type(media_types)?;
         let bytes = self.bytes().await?;
         if bytes.is_empty() {
@@ -121,15 +122,21 @@ impl Call {
         if http_body::Body::size_hint(&self.body).lower() > self.max_body as u64 {
             return Err(too_large());
         }
-        match Limited::new(&mut self.body, self.max_body).collect().await {
-            Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-            Err(error) if is_late(error.as_ref()) => {
-                let detail = "The body took too long to arrive. Send it again, faster.";
-                Err(ApiError::new(ProblemCode::RequestTimeout, detail))
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = self.body.frame().await {
+            match frame.map(Frame::into_data) {
+                Ok(Ok(data)) if bytes.len() + data.len() > self.max_body => return Err(too_large()),
+                Ok(Ok(data)) => bytes.extend_from_slice(&data),
+                // Trailers say nothing to us.
+                Ok(Err(_)) => {}
+                Err(error) if is_late(error.as_ref()) => {
+                    let detail = "The body took too long to arrive. Send it again, faster.";
+                    return Err(ApiError::new(ProblemCode::RequestTimeout, detail));
+                }
+                Err(error) => return Err(ApiError::malformed("The body ended early.").because(error.to_string())),
             }
-            Err(error) => Err(ApiError::malformed("The body ended early.").because(error.to_string())),
         }
+        Ok(bytes.freeze())
     }
 
     /// What makes this call recognisable when it is repeated, if the caller wants that. Covers method, path, query
