@@ -7,18 +7,42 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventflow_api::condition::Condition;
-use eventflow_api::function::{FunctionStatus, Phase};
+use eventflow_api::condition::{self, Condition, ConditionType};
+use eventflow_api::function::{Function, FunctionStatus, Phase};
 use eventflow_api::names::{FunctionName, TenantClaim, TenantId};
 use eventflow_api::tenant::Tenant as TenantObject;
 use eventflow_api::tier::Tier;
-use kube::Client;
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::Tenant;
 use crate::store::{FunctionRow, Store};
+
+/// What the API server holds, kept up to date by watches.
+mod watch;
+/// The Function object that a row asks for, and what an object says about itself.
+mod object;
+/// One row to the API server, safely beside others who do the same.
+mod apply;
+/// All rows that are due to the API server.
+mod projector;
+/// Changes made in the cluster to the rows.
+mod adopter;
+/// What no event tells: rows without objects, old idempotency keys.
+mod sweeper;
+/// Tenant objects on first use.
+mod tenants;
+
+pub use tenants::ClusterError;
+
+use adopter::Desk;
+use watch::Cache;
+
+/// Longest time a handler's request waits for the API server.
+const HANDLER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Whether the cluster holds a row's intent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,20 +51,6 @@ pub enum Applied {
     Yes,
     /// Not yet, and the projector goes on trying; why, for logs.
     Pending(String),
-}
-
-/// Why a tenant cannot be set up in the cluster.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    /// The API server cannot be reached or refuses to serve. Trying again may help.
-    #[error("the cluster cannot be reached")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A Tenant object of this id belongs to somebody else.
-    #[error("a tenant of this id belongs to another owner")]
-    TenantConflict,
-    /// The tenant is being deleted.
-    #[error("the tenant is being deleted")]
-    TenantTerminating,
 }
 
 /// The cluster, seen from the gateway. Cheap to clone.
@@ -52,6 +62,17 @@ pub struct Cluster {
 struct Inner {
     client: Client,
     store: Store,
+    functions: Cache<Function>,
+    tenants: Cache<TenantObject>,
+    tiers: Cache<Tier>,
+    /// What the adopter has to look at.
+    desk: Desk,
+    /// Wakes the projector.
+    due: Notify,
+    /// Tenants whose object was made here and may not have come by the watch yet.
+    ensured: moka::sync::Cache<TenantId, ()>,
+    /// Tenants that called lately: the adopter looked at their functions once, now that they are known.
+    greeted: moka::sync::Cache<TenantId, ()>,
 }
 
 impl Cluster {
@@ -59,41 +80,85 @@ impl Cluster {
     /// Neither the API server nor the database needs to be up.
     #[must_use]
     pub fn start(client: Client, store: Store, shutdown: CancellationToken) -> (Self, JoinSet<()>) {
-        let _ = shutdown;
-        (Self { inner: Arc::new(Inner { client, store }) }, JoinSet::new())
+        let remember = |seconds| {
+            moka::sync::Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(seconds)).build()
+        };
+        let inner = Arc::new(Inner {
+            client,
+            store,
+            functions: Cache::new("functions"),
+            tenants: Cache::new("tenants"),
+            tiers: Cache::new("tiers"),
+            desk: Desk::default(),
+            due: Notify::new(),
+            ensured: remember(30),
+            greeted: remember(3_600),
+        });
+        let mut tasks = JoinSet::new();
+        let mut start = |task: futures::future::BoxFuture<'static, ()>| {
+            let shutdown = shutdown.clone();
+            tasks.spawn(async move {
+                // Nothing comes back: either the task ended or it was told to.
+                let _: Option<()> = shutdown.run_until_cancelled(task).await;
+            });
+        };
+        start(Box::pin(watch_functions(Arc::clone(&inner))));
+        start(Box::pin(watch_tenants(Arc::clone(&inner))));
+        start(Box::pin(watch_tiers(Arc::clone(&inner))));
+        start(Box::pin(projector::run(Arc::clone(&inner))));
+        start(Box::pin(adopter::run(Arc::clone(&inner))));
+        start(Box::pin(sweeper::run(Arc::clone(&inner))));
+        (Self { inner }, tasks)
     }
 
     /// Carries the row to the cluster now, within 2 s. Never an error: what cannot be done now is done by the
-    /// projector.
+    /// projector. Goes on when the caller goes away.
     pub async fn function_apply(&self, row: &FunctionRow) -> Applied {
-        let _ = (row, &self.inner.client, &self.inner.store);
-        todo!()
+        self.carry(row).await
     }
 
     /// Takes a deleted row's object out of the cluster now, within 2 s; otherwise as [`Cluster::function_apply`].
     pub async fn function_remove(&self, row: &FunctionRow) -> Applied {
-        let _ = row;
-        todo!()
+        self.carry(row).await
+    }
+
+    async fn carry(&self, row: &FunctionRow) -> Applied {
+        let (inner, row) = (Arc::clone(&self.inner), row.clone());
+        let task = tokio::spawn(async move { projector::carry_now(&inner, &row, HANDLER_DEADLINE).await });
+        task.await.unwrap_or_else(|error| Applied::Pending(error.to_string()))
     }
 
     /// What became of the function, from the watch cache. `None` when no object of this very row was seen.
     #[must_use]
     pub fn function_status(&self, tenant: &Tenant, name: &FunctionName, row_id: &Uuid) -> Option<Arc<FunctionStatus>> {
-        let _ = (tenant, name, row_id);
-        todo!()
+        let function = self.inner.functions.get(tenant.namespace(), name.as_str())?;
+        if object::function_id(&function) != Some(*row_id) {
+            return None;
+        }
+        function.status.clone().map(Arc::new)
     }
 
     /// The phase of each of the tenant's functions, by name, from the watch cache.
     #[must_use]
     pub fn phases(&self, tenant: &Tenant) -> HashMap<String, Phase> {
-        let _ = tenant;
-        todo!()
+        let phase = |function: &Function| function.status.as_ref().map_or(Phase::Pending, |status| status.phase);
+        self.inner.functions.map(tenant.namespace(), phase)
     }
 
     /// Waits for the controller's `Admitted` condition on this generation of the row, at most for `deadline`.
     pub async fn function_verdict(&self, row: &FunctionRow, deadline: Duration) -> Option<Condition> {
-        let _ = (row, deadline);
-        todo!()
+        let namespace = row.tenant.namespace();
+        let mut changes = self.inner.functions.changes();
+        let verdict = async {
+            loop {
+                let function = self.inner.functions.get(&namespace, row.name.as_str());
+                if let Some(verdict) = function.and_then(|function| verdict_on(&function, row)) {
+                    return Some(verdict);
+                }
+                changes.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(deadline, verdict).await.ok().flatten()
     }
 
     /// Makes sure that the Tenant object exists and belongs to this claim of this issuer; no call when the watch
@@ -102,27 +167,58 @@ impl Cluster {
     /// # Errors
     /// See [`ClusterError`].
     pub async fn tenant_ensure(&self, issuer: &str, claim: &TenantClaim, id: &TenantId) -> Result<(), ClusterError> {
-        let _ = (issuer, claim, id);
-        todo!()
+        tenants::ensure(&self.inner, issuer, claim, id).await
     }
 
     /// The Tenant object, from the watch cache.
     #[must_use]
     pub fn tenant(&self, id: &TenantId) -> Option<Arc<TenantObject>> {
-        let _ = id;
-        todo!()
+        self.inner.tenants.get("", id.as_str())
     }
 
     /// The Tier object of that name, from the watch cache.
     #[must_use]
     pub fn tier(&self, name: &str) -> Option<Arc<Tier>> {
-        let _ = name;
-        todo!()
+        self.inner.tiers.get("", name)
     }
 
     /// Whether each watch cache has been filled once, by name.
     #[must_use]
     pub fn ready(&self) -> Vec<(&'static str, bool)> {
-        todo!()
+        let Inner { functions, tenants, tiers, .. } = &*self.inner;
+        vec![functions.ready(), tenants.ready(), tiers.ready()]
     }
+}
+
+/// The controller's word on this generation of the row, if it has spoken.
+fn verdict_on(function: &Function, row: &FunctionRow) -> Option<Condition> {
+    if object::function_id(function) != Some(row.id) || object::generation(function) < Some(row.generation) {
+        return None;
+    }
+    let admitted = condition::find(&function.status.as_ref()?.conditions, ConditionType::Admitted)?;
+    (Some(admitted.observed_generation) == function.metadata.generation).then(|| admitted.clone())
+}
+
+async fn watch_functions(inner: Arc<Inner>) {
+    let observe = |seen: watch::Seen<Function>| match seen {
+        watch::Seen::Changed(function) => inner.desk.changed(&function),
+        watch::Seen::Gone(function) => inner.desk.gone(&function),
+        watch::Seen::Listed => inner.desk.listed(),
+    };
+    inner.functions.run(Api::all(inner.client.clone()), observe).await;
+}
+
+async fn watch_tenants(inner: Arc<Inner>) {
+    let observe = |seen: watch::Seen<TenantObject>| {
+        if let watch::Seen::Changed(tenant) = seen {
+            // Its functions may have waited for it: those made by kubectl to be adopted, the rest for the namespace.
+            inner.desk.tenant(&tenant.name_any());
+            inner.due.notify_one();
+        }
+    };
+    inner.tenants.run(Api::all(inner.client.clone()), observe).await;
+}
+
+async fn watch_tiers(inner: Arc<Inner>) {
+    inner.tiers.run(Api::all(inner.client.clone()), |_| ()).await;
 }

@@ -100,7 +100,8 @@ impl Store {
         let version: Option<i32> = rows.first().and_then(|row| row.get(0));
         let wanted = migration::newest_version();
         if version.is_none_or(|version| version < wanted) {
-            let message = format!("the schema is at version {version:?}, and {wanted} is needed: run `gateway migrate`");
+            let message =
+                format!("the schema is at version {version:?}, and {wanted} is needed: run `gateway migrate`");
             return Err(StoreError::Unavailable(message.into()));
         }
         Ok(())

@@ -5,7 +5,6 @@
 use deadpool_postgres::{Client, Transaction};
 use eventflow_api::function::FunctionSpec;
 use eventflow_api::names::{FunctionName, TenantId};
-use eventflow_api::tenant::TenantOwner;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
@@ -18,8 +17,9 @@ use super::{FunctionRow, Store, StoreError};
 pub struct Observed {
     /// Whose namespace it is in.
     pub tenant: TenantId,
-    /// The owner in the Tenant object, if there is such an object: it makes the tenant known.
-    pub owner: Option<Option<TenantOwner>>,
+    /// Whether there is a Tenant object of an operator's without an owner. One with an owner is known once that owner
+    /// called: a row says so, and nothing that somebody may write into an object.
+    pub ownerless: bool,
     /// Its name.
     pub name: FunctionName,
     /// Its spec, which parses.
@@ -49,7 +49,7 @@ pub enum Adoption {
     Leave,
 }
 
-const KNOW_TENANT: &str = "INSERT INTO tenants (id, issuer, claim) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+const KNOW_TENANT: &str = "INSERT INTO tenants (id) VALUES ($1) ON CONFLICT DO NOTHING";
 const TENANT_KNOWN: &str = "SELECT 1 FROM tenants WHERE id = $1";
 /// Deleted rows that the object may belong to: by UID for certain, by annotation unless somebody copied it.
 const DEAD: &str = "
@@ -74,14 +74,13 @@ impl Store {
         let client = self.projector.get().await?;
         let (store, observed) = (self.clone(), observed.clone());
         let task = tokio::spawn(async move {
-            let work = async |client: &mut Client| match observed.adopt(client).await {
-                // Made through the API meanwhile: that intent wins.
-                Err(StoreError::AlreadyExists) => Ok(Adoption::Nothing),
-                outcome => outcome,
-            };
-            store.projector.run(client, work).await
+            store.projector.finish(client, |client| Box::pin(observed.adopt(client))).await
         });
-        task.await.map_err(StoreError::internal)?
+        match task.await.map_err(StoreError::internal)? {
+            // Made through the API meanwhile: that intent wins.
+            Err(StoreError::AlreadyExists) => Ok(Adoption::Nothing),
+            outcome => outcome,
+        }
     }
 
     /// Takes over that the object is gone: a live row that was all applied is deleted with it, a deleted row is done.
@@ -93,8 +92,7 @@ impl Store {
         let client = self.projector.get().await?;
         let (store, tenant, name, uid) = (self.clone(), tenant.clone(), name.to_owned(), uid.to_owned());
         let task = tokio::spawn(async move {
-            let work = async |client: &mut Client| absent(client, &tenant, &name, &uid).await;
-            store.projector.run(client, work).await
+            store.projector.finish(client, |client| Box::pin(absent(client, tenant, name, uid))).await
         });
         task.await.map_err(StoreError::internal)?
     }
@@ -130,7 +128,7 @@ impl Store {
 }
 
 impl Observed {
-    async fn adopt(&self, client: &mut Client) -> Result<Adoption, StoreError> {
+    async fn adopt(self, client: &mut Client) -> Result<Adoption, StoreError> {
         let tx = client.transaction().await?;
         if !self.tenant_known(&tx).await? {
             return Ok(Adoption::Nothing);
@@ -144,9 +142,8 @@ impl Observed {
     }
 
     async fn tenant_known(&self, tx: &Transaction<'_>) -> Result<bool, StoreError> {
-        if let Some(owner) = &self.owner {
-            let (issuer, claim) = owner.as_ref().map(|o| (&o.issuer, &o.subject)).unzip();
-            tx.execute(&tx.prepare_cached(KNOW_TENANT).await?, &[&self.tenant.as_str(), &issuer, &claim]).await?;
+        if self.ownerless {
+            tx.execute(&tx.prepare_cached(KNOW_TENANT).await?, &[&self.tenant.as_str()]).await?;
         }
         let known = tx.query_opt(&tx.prepare_cached(TENANT_KNOWN).await?, &[&self.tenant.as_str()]).await?;
         Ok(known.is_some())
@@ -241,7 +238,7 @@ struct Dead {
     purged: bool,
 }
 
-async fn absent(client: &mut Client, tenant: &TenantId, name: &str, uid: &str) -> Result<bool, StoreError> {
+async fn absent(client: &mut Client, tenant: TenantId, name: String, uid: String) -> Result<bool, StoreError> {
     let tx = client.transaction().await?;
     tx.execute(&tx.prepare_cached(GONE_LEAVING).await?, &[&tenant.as_str(), &uid]).await?;
     let statement = tx.prepare_cached(&format!("{GONE}{COLUMNS}")).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Client, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use eventflow_api::names::TenantId;
+use futures::future::BoxFuture;
 use secrecy::ExposeSecret;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, NoTls, Row};
@@ -39,8 +40,7 @@ impl Connections {
         pg.connect_timeout(Duration::from_secs(2));
         pg.keepalives_idle(Duration::from_secs(10));
         pg.tcp_user_timeout(Duration::from_secs(10));
-        let manager =
-            Manager::from_config(pg, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let manager = Manager::from_config(pg, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let pool = Pool::builder(manager)
             .max_size(size)
             .wait_timeout(Some(config.wait))
@@ -57,22 +57,18 @@ impl Connections {
         Ok(self.pool.get().await?)
     }
 
-    /// Runs `work` on a connection and gives up on both when the line is dead. A connection on which something failed
-    /// for want of an answer is not used again.
-    pub(super) async fn run<T>(
+    /// Waits for work on a connection and gives up on both when the line is dead. A connection on which something
+    /// failed for want of an answer is not used again.
+    pub(super) async fn finish<T>(
         &self,
-        client: Client,
-        work: impl AsyncFnOnce(&mut Client) -> Result<T, StoreError>,
+        mut client: Client,
+        work: impl for<'c> FnOnce(&'c mut Client) -> BoxFuture<'c, Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let mut client = client;
         let outcome = match tokio::time::timeout(self.patience, work(&mut client)).await {
             Ok(outcome) => outcome,
             Err(elapsed) => Err(StoreError::Timeout(elapsed.into())),
         };
-        if outcome.as_ref().is_err_and(StoreError::is_outage) {
-            drop(Object::take(client));
-        }
-        outcome
+        settle(client, outcome)
     }
 
     /// One query as `tenant`.
@@ -105,33 +101,58 @@ impl Connections {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreError> {
         let client = self.get().await?;
-        self.run(client, async |client: &mut Client| {
-            let name_tenant = client.prepare_cached(NAME_TENANT).await?;
-            let statement = client.prepare_cached(sql).await?;
-            let id = tenant.as_str();
-            let named: [&(dyn ToSql + Sync); 1] = [&id];
-            let (begun, named, rows, done) = futures::join!(
-                client.batch_execute(begin),
-                client.execute(&name_tenant, &named),
-                client.query(&statement, params),
-                client.batch_execute("COMMIT"),
-            );
-            begun?;
-            named?;
-            let rows = rows?;
-            done?;
-            Ok(rows)
-        })
-        .await
+        let sent = send_transaction(&client, begin, tenant, sql, params);
+        let outcome = match tokio::time::timeout(self.patience, sent).await {
+            Ok(outcome) => outcome,
+            Err(elapsed) => Err(StoreError::Timeout(elapsed.into())),
+        };
+        settle(client, outcome)
     }
 
     /// One statement on its own, not as a tenant.
     pub(super) async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
         let client = self.get().await?;
-        self.run(client, async |client: &mut Client| {
-            let statement = client.prepare_cached(sql).await?;
-            Ok(client.query(&statement, params).await?)
-        })
-        .await
+        let outcome = match tokio::time::timeout(self.patience, send_statement(&client, sql, params)).await {
+            Ok(outcome) => outcome,
+            Err(elapsed) => Err(StoreError::Timeout(elapsed.into())),
+        };
+        settle(client, outcome)
     }
+}
+
+async fn send_transaction(
+    client: &Client,
+    begin: &str,
+    tenant: &TenantId,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, StoreError> {
+    let name_tenant = client.prepare_cached(NAME_TENANT).await?;
+    let statement = client.prepare_cached(sql).await?;
+    let id = tenant.as_str();
+    let named: [&(dyn ToSql + Sync); 1] = [&id];
+    let (begun, named, rows, done) = futures::join!(
+        client.batch_execute(begin),
+        client.execute(&name_tenant, &named),
+        client.query(&statement, params),
+        client.batch_execute("COMMIT"),
+    );
+    begun?;
+    named?;
+    let rows = rows?;
+    done?;
+    Ok(rows)
+}
+
+async fn send_statement(client: &Client, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+    let statement = client.prepare_cached(sql).await?;
+    Ok(client.query(&statement, params).await?)
+}
+
+/// Gives the connection back, unless it may be dead.
+fn settle<T>(client: Client, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+    if outcome.as_ref().is_err_and(StoreError::is_outage) {
+        drop(Object::take(client));
+    }
+    outcome
 }

@@ -41,8 +41,13 @@ pub enum StoreError {
 pub type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 impl StoreError {
+    /// A fault of ours.
+    pub(super) fn internal(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Internal(Box::new(error))
+    }
+
     /// A fault of ours that no other error causes.
-    pub(super) fn internal(message: impl Into<Source>) -> Self {
+    pub(super) fn fault(message: &'static str) -> Self {
         Self::Internal(message.into())
     }
 

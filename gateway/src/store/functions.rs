@@ -116,8 +116,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn function_get(&self, tenant: &Tenant, name: &FunctionName) -> Result<Option<FunctionRow>, StoreError> {
-        let sql =
-            format!("SELECT {COLUMNS} FROM functions WHERE tenant_id = $1 AND name = $2 AND deleted_at IS NULL");
+        let sql = format!("SELECT {COLUMNS} FROM functions WHERE tenant_id = $1 AND name = $2 AND deleted_at IS NULL");
         let rows = self.app.read(tenant.id(), &sql, &[&tenant.id().as_str(), &name.as_str()]).await?;
         rows.first().map(FunctionRow::read).transpose()
     }
@@ -178,17 +177,11 @@ impl Store {
         key: Option<&IdempotencyKey>,
     ) -> Result<Written, StoreError> {
         let client = self.app.get().await?;
-        let write = Write {
-            tenant: tenant.id().clone(),
-            name: name.clone(),
-            act,
-            origin: origin.clone(),
-            key: key.cloned(),
-        };
+        let write =
+            Write { tenant: tenant.id().clone(), name: name.clone(), act, origin: origin.clone(), key: key.cloned() };
         let store = self.clone();
         let task = tokio::spawn(async move {
-            let work = async |client: &mut Client| write.perform(client).await;
-            store.app.run(client, work).await
+            store.app.finish(client, |client| Box::pin(write.perform(client))).await
         });
         task.await.map_err(StoreError::internal)?
     }
@@ -198,7 +191,7 @@ impl Store {
 const LEASE: &str = "next_attempt_at = now() + interval '3 seconds'";
 
 impl Write {
-    async fn perform(&self, client: &mut Client) -> Result<Written, StoreError> {
+    async fn perform(self, client: &mut Client) -> Result<Written, StoreError> {
         let tx = client.transaction().await?;
         tx.execute(&tx.prepare_cached(NAME_TENANT).await?, &[&self.tenant.as_str()]).await?;
         if let Some(key) = &self.key
@@ -235,9 +228,8 @@ impl Write {
         );
         let (tenant, name) = (self.tenant.as_str(), self.name.as_str());
         let statement = tx.prepare_cached(&sql).await?;
-        let row = tx
-            .query_one(&statement, &[&Uuid::now_v7(), &tenant, &name, &Json(spec), &self.origin.traceparent])
-            .await?;
+        let row =
+            tx.query_one(&statement, &[&Uuid::now_v7(), &tenant, &name, &Json(spec), &self.origin.traceparent]).await?;
         Ok((FunctionRow::read(&row)?, Some(self.entry("function.create", serde_json::json!({})))))
     }
 
@@ -267,19 +259,14 @@ impl Write {
         if_generation: Option<(Uuid, i64)>,
     ) -> Result<(FunctionRow, Option<NewEntry<'_>>), StoreError> {
         let old = self.lock(tx, if_generation).await?;
-        let sql = format!(
-            "UPDATE functions SET deleted_at = now(), attempts = 0, {LEASE} WHERE id = $1 RETURNING {COLUMNS}"
-        );
+        let sql =
+            format!("UPDATE functions SET deleted_at = now(), attempts = 0, {LEASE} WHERE id = $1 RETURNING {COLUMNS}");
         let row = tx.query_one(&tx.prepare_cached(&sql).await?, &[&old.id]).await?;
         Ok((FunctionRow::read(&row)?, Some(self.entry("function.delete", serde_json::json!({})))))
     }
 
     /// The live row, ours until the transaction ends, if it still is what the caller read.
-    async fn lock(
-        &self,
-        tx: &Transaction<'_>,
-        if_generation: Option<(Uuid, i64)>,
-    ) -> Result<FunctionRow, StoreError> {
+    async fn lock(&self, tx: &Transaction<'_>, if_generation: Option<(Uuid, i64)>) -> Result<FunctionRow, StoreError> {
         let row = lock_live(tx, &self.tenant, &self.name).await?.ok_or(StoreError::NotFound)?;
         if if_generation.is_some_and(|read| read != (row.id, row.generation)) {
             return Err(StoreError::StaleGeneration);
@@ -305,9 +292,8 @@ pub(super) async fn lock_live(
     tenant: &TenantId,
     name: &FunctionName,
 ) -> Result<Option<FunctionRow>, StoreError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM functions WHERE tenant_id = $1 AND name = $2 AND deleted_at IS NULL FOR UPDATE"
-    );
+    let sql =
+        format!("SELECT {COLUMNS} FROM functions WHERE tenant_id = $1 AND name = $2 AND deleted_at IS NULL FOR UPDATE");
     let row = tx.query_opt(&tx.prepare_cached(&sql).await?, &[&tenant.as_str(), &name.as_str()]).await?;
     row.as_ref().map(FunctionRow::read).transpose()
 }

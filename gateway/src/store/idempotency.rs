@@ -86,11 +86,7 @@ pub(super) enum Claim {
 }
 
 /// Takes the key for this transaction, or finds what happened under it.
-pub(super) async fn claim(
-    tx: &Transaction<'_>,
-    tenant: &TenantId,
-    key: &IdempotencyKey,
-) -> Result<Claim, StoreError> {
+pub(super) async fn claim(tx: &Transaction<'_>, tenant: &TenantId, key: &IdempotencyKey) -> Result<Claim, StoreError> {
     let locked = tx.query_one(&tx.prepare_cached(LOCK).await?, &[&tenant.as_str(), &key.key]).await?;
     if !locked.get::<_, bool>(0) {
         return Err(StoreError::IdempotencyInFlight);

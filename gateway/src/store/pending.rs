@@ -41,7 +41,8 @@ const APPLIED: &str = "
         applied_rv = CASE WHEN $2 >= synced_generation THEN $4 ELSE applied_rv END,
         attempts = 0, next_attempt_at = now(), purged_at = NULL
     WHERE id = $1";
-const PURGED: &str = "UPDATE functions SET purged_at = now() WHERE id = $1 AND deleted_at IS NOT NULL AND purged_at IS NULL";
+const PURGED: &str =
+    "UPDATE functions SET purged_at = now() WHERE id = $1 AND deleted_at IS NOT NULL AND purged_at IS NULL";
 const STATE: &str = "SELECT deleted_at IS NULL, purged_at IS NULL FROM functions WHERE id = $1";
 const COUNT: &str = "
     SELECT count(*), COALESCE(EXTRACT(EPOCH FROM now() - min(GREATEST(updated_at, COALESCE(deleted_at, updated_at)))), 0)::float8
@@ -144,7 +145,7 @@ impl Store {
     /// When the database fails.
     pub async fn backlog(&self) -> Result<Backlog, StoreError> {
         let rows = self.projector.query(COUNT, &[]).await?;
-        let row = rows.first().ok_or_else(|| StoreError::internal("a count without a row"))?;
+        let row = rows.first().ok_or_else(|| StoreError::fault("a count without a row"))?;
         Ok(Backlog { rows: row.try_get(0)?, oldest_seconds: row.try_get(1)? })
     }
 }

@@ -26,8 +26,7 @@ impl Store {
         let client = self.app.get().await?;
         let (store, issuer, claim) = (self.clone(), issuer.to_owned(), claim.clone());
         let task = tokio::spawn(async move {
-            let work = async |client: &mut Client| resolve(client, &issuer, &claim, provision).await;
-            store.app.run(client, work).await
+            store.app.finish(client, |client| Box::pin(resolve(client, issuer, claim, provision))).await
         });
         task.await.map_err(StoreError::internal)?
     }
@@ -35,10 +34,11 @@ impl Store {
 
 async fn resolve(
     client: &mut Client,
-    issuer: &str,
-    claim: &TenantClaim,
+    issuer: String,
+    claim: TenantClaim,
     provision: bool,
 ) -> Result<Option<TenantId>, StoreError> {
+    let (issuer, claim) = (issuer.as_str(), &claim);
     let tx = client.transaction().await?;
     tx.execute(&tx.prepare_cached(NAME_IDENTITY).await?, &[&issuer, &claim.as_str()]).await?;
     if let Some(id) = one(&tx, FIND, issuer, claim).await? {
@@ -67,10 +67,15 @@ async fn make(tx: &Transaction<'_>, issuer: &str, claim: &TenantClaim) -> Result
             return Ok(id);
         }
     }
-    Err(StoreError::internal("every id that this claim could have belongs to somebody else"))
+    Err(StoreError::fault("every id that this claim could have belongs to somebody else"))
 }
 
-async fn one(tx: &Transaction<'_>, sql: &str, issuer: &str, claim: &TenantClaim) -> Result<Option<TenantId>, StoreError> {
+async fn one(
+    tx: &Transaction<'_>,
+    sql: &str,
+    issuer: &str,
+    claim: &TenantClaim,
+) -> Result<Option<TenantId>, StoreError> {
     let row = tx.query_opt(&tx.prepare_cached(sql).await?, &[&issuer, &claim.as_str()]).await?;
     row.map(|row| row.get::<_, String>(0).parse().map_err(StoreError::internal)).transpose()
 }
