@@ -1,0 +1,110 @@
+//! Counters and gauges. Labels are bounded: kinds and phases, never a name.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use eventflow_api::function::Phase;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::world::{Key, World};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InPhase {
+    phase: String,
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reconciles: Family<Kind, Counter<u64, AtomicU64>>,
+    errors: Family<Kind, Counter<u64, AtomicU64>>,
+    durations: Family<Kind, Histogram, fn() -> Histogram>,
+    phases: Family<InPhase, Gauge>,
+    watch_errors: Family<Kind, Counter<u64, AtomicU64>>,
+    queue: Gauge,
+    leader: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_1, 4.0, 10));
+        let mut metrics = Self {
+            registry: Registry::default(),
+            reconciles: Family::default(),
+            errors: Family::default(),
+            durations: Family::new_with_constructor(histogram),
+            phases: Family::default(),
+            watch_errors: Family::default(),
+            queue: Gauge::default(),
+            leader: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("eventflow_reconcile", "Objects brought in order", self.reconciles.clone());
+        r.register("eventflow_reconcile_errors", "Reconciles that failed", self.errors.clone());
+        r.register("eventflow_reconcile_duration_seconds", "Duration of a reconcile", self.durations.clone());
+        r.register("eventflow_functions_phase", "Functions by phase", self.phases.clone());
+        r.register("eventflow_watch_errors", "Interruptions of watches", self.watch_errors.clone());
+        r.register("eventflow_queue_depth", "Objects that wait to be brought in order", self.queue.clone());
+        r.register("eventflow_leader", "1 while this controller works", self.leader.clone());
+    }
+
+    /// A reconcile ended.
+    pub fn reconciled(&self, key: &Key, took: Duration, failed: bool) {
+        let kind = match key {
+            Key::Tenant(_) => "tenant",
+            Key::Function(_) => "function",
+        };
+        let kind = Kind { kind: kind.to_owned() };
+        self.reconciles.get_or_create(&kind).inc();
+        self.durations.get_or_create(&kind).observe(took.as_secs_f64());
+        if failed {
+            self.errors.get_or_create(&kind).inc();
+        }
+    }
+
+    /// A watch was interrupted.
+    pub fn watch_failed(&self, kind: &str) {
+        self.watch_errors.get_or_create(&Kind { kind: kind.to_lowercase() }).inc();
+    }
+
+    /// This controller works, or does not.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// Everything, in OpenMetrics text.
+    ///
+    /// # Errors
+    /// If a value cannot be written, which prometheus-client never does for these types.
+    pub fn text(&self, world: &World) -> Result<String, std::fmt::Error> {
+        use Phase::{Failed, Idle, Pending, Queued, Running, Suspended, Unknown};
+        let functions = world.tables().functions.find(|_| true);
+        for phase in [Pending, Queued, Running, Idle, Suspended, Failed, Unknown] {
+            let count = functions.iter().filter(|(_, seen)| seen.view.status.phase == phase).count();
+            let label = InPhase { phase: format!("{phase:?}") };
+            self.phases.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.queue.set(i64::try_from(world.queue.len()).unwrap_or(i64::MAX));
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}

@@ -1,0 +1,58 @@
+//! Brings one object in order: observe, validate, desired, apply, status. Assumes nothing about why it runs, and
+//! may stop at any `?`: the next run picks up from what is there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+
+use crate::apply::{Applier, ApplyError};
+use crate::desired::Surroundings;
+use crate::events::Events;
+use crate::queue::Next;
+use crate::status::write::StatusError;
+use crate::world::{Key, World};
+
+/// Functions.
+pub mod function;
+/// Tenants.
+pub mod tenant;
+
+/// Wait before looking again at something that no watch of ours would show.
+const UNWATCHED: Duration = Duration::from_secs(30);
+
+/// What a reconcile works with.
+pub struct Context {
+    /// Writes statuses.
+    pub client: Client,
+    /// What the watches say.
+    pub world: Arc<World>,
+    /// Writes objects.
+    pub applier: Applier,
+    /// Tells transitions.
+    pub events: Events,
+    /// What is the same for every tenant.
+    pub surroundings: Surroundings,
+}
+
+/// Why a reconcile stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// An object could not be made as it should be.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The status could not be written.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+}
+
+/// Brings one object in order.
+///
+/// # Errors
+/// If the API server refuses something or cannot be asked.
+pub async fn reconcile(context: &Context, key: &Key) -> Result<Next, ReconcileError> {
+    match key {
+        Key::Tenant(id) => tenant::reconcile(context, id).await,
+        Key::Function(name) => function::reconcile(context, name).await,
+    }
+}

@@ -1,0 +1,143 @@
+//! Brings one function in order: its Deployment, its Service, its status.
+
+use std::time::Duration;
+
+use eventflow_api::condition::Reason;
+use eventflow_api::function::FunctionStatus;
+use jiff::Timestamp;
+
+use super::{Context, ReconcileError, UNWATCHED};
+use crate::apply::Applied;
+use crate::desired::deployment::template_digest;
+use crate::desired::{self, FunctionObjects};
+use crate::observe::{self, ObservedFunction};
+use crate::queue::Next;
+use crate::status::function::{Computed, Outcome, compute, differs_in_numbers_only};
+use crate::status::{self, Moment};
+use crate::validate::{self, Refusal, ValidFunction};
+use crate::world::child::{ChildKind, Rollout};
+use crate::world::{Key, Name};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+
+/// Time in which changes of mere numbers are gathered into one write of the status.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// Brings a function in order. Nothing is to be done for one that is going: what it owns goes with it.
+pub(super) async fn reconcile(context: &Context, name: &Name) -> Result<Next, ReconcileError> {
+    let Some(observed) = observe::function(&context.world, name).filter(|o| !o.function.view.deleting) else {
+        return Ok(Next::Settled);
+    };
+    let valid = match validate::function(&observed) {
+        Ok(valid) => valid,
+        Err(refusal) => return report(context, name, &observed, &Outcome::Refused(&refusal)).await,
+    };
+    let objects = desired::function(&valid, &context.surroundings);
+    match apply(context, name, &valid, &objects).await? {
+        Err(refusal) => {
+            report(context, name, &observed, &Outcome::Refused(&refusal)).await?;
+            Ok(Next::After(UNWATCHED))
+        }
+        Ok(rollout) => {
+            let template = template_digest(&objects.deployment).unwrap_or_default();
+            let outcome = Outcome::Applied { function: &valid, template, rollout: &rollout };
+            report(context, name, &observed, &outcome).await
+        }
+    }
+}
+
+/// The Service first, so that whoever sees a pod ready can reach it.
+async fn apply(
+    context: &Context,
+    name: &Name,
+    function: &ValidFunction,
+    objects: &FunctionObjects,
+) -> Result<Result<Rollout, Refusal>, ReconcileError> {
+    let applier = &context.applier;
+    if let Some(service) = &objects.service {
+        match applier.ensure(service).await? {
+            Applied::InPlace(_) => (),
+            Applied::Foreign => return Ok(Err(conflict("Service", function))),
+            Applied::Leaving => return Ok(Err(leaving("Service"))),
+        }
+    }
+    let rollout = match applier.ensure(&objects.deployment).await? {
+        Applied::InPlace(seen) => seen.view.rollout.clone().unwrap_or_default(),
+        Applied::Foreign => return Ok(Err(conflict("Deployment", function))),
+        Applied::Leaving => return Ok(Err(leaving("Deployment"))),
+    };
+    remove_orphans(context, name, function, objects.service.is_some()).await?;
+    Ok(Ok(rollout))
+}
+
+/// What carries the function's label and belongs to it, but is not wanted (any more).
+async fn remove_orphans(
+    context: &Context,
+    name: &Name,
+    function: &ValidFunction,
+    service: bool,
+) -> Result<(), ReconcileError> {
+    let own = function.name.object_name();
+    let orphans = |kind: ChildKind, keep: bool| {
+        let members = context.world.tables().children(kind).members(&Key::Function(name.clone()));
+        let wanted = |child: &Name| keep && child.name == own;
+        let orphans = members.into_iter().filter(|(child, seen)| {
+            seen.view.is_owned_by(&function.uid) && !seen.view.deleting && !wanted(child)
+        });
+        orphans.collect::<Vec<_>>()
+    };
+    let (deployments, services) = (orphans(ChildKind::Deployment, true), orphans(ChildKind::Service, service));
+    for (child, seen) in deployments {
+        context.applier.delete::<Deployment>(&child, &seen.uid).await?;
+    }
+    for (child, seen) in services {
+        context.applier.delete::<Service>(&child, &seen.uid).await?;
+    }
+    Ok(())
+}
+
+fn conflict(kind: &str, function: &ValidFunction) -> Refusal {
+    let message =
+        format!("a {kind} named {} exists that does not belong to this function", function.name.object_name());
+    Refusal::new(Reason::NameConflict, message)
+}
+
+fn leaving(kind: &str) -> Refusal {
+    Refusal::new(Reason::Terminating, format!("the function's old {kind} is being deleted; a new one follows"))
+}
+
+/// Writes the status if it differs, and says when to look again.
+async fn report(
+    context: &Context,
+    name: &Name,
+    observed: &ObservedFunction,
+    outcome: &Outcome<'_>,
+) -> Result<Next, ReconcileError> {
+    let (uid, view) = (&observed.function.uid, &observed.function.view);
+    let pods = observe::pods(&context.world, name);
+    let at = Moment { generation: view.generation, now: Timestamp::now() };
+    let Computed { mut status, look_again } = compute(&name.name, &view.status, outcome, &pods, at);
+    let look_again = look_again.map(|due| Next::After(until(due, at.now)));
+    if status == view.status {
+        return Ok(look_again.unwrap_or(Next::Settled));
+    }
+    if let Some(wait) = gathering(&view.status, &status, at.now) {
+        return Ok(Next::After(wait));
+    }
+    status.last_updated = Some(status::time(at.now));
+    status::write::function(&context.client, &context.world, (name, uid), &status).await?;
+    context.events.function(name, uid, &view.status.conditions, &status.conditions);
+    Ok(look_again.unwrap_or(Next::Settled))
+}
+
+/// How long to wait for more of the same, if only numbers differ and the last write was just now.
+fn gathering(old: &FunctionStatus, new: &FunctionStatus, now: Timestamp) -> Option<Duration> {
+    let written: Timestamp = old.last_updated.as_ref()?.parse().ok()?;
+    let wait = until(written, now).checked_add(GATHER)?;
+    let just_now = now.duration_since(written).unsigned_abs() < GATHER * 2;
+    (just_now && differs_in_numbers_only(old, new)).then_some(wait)
+}
+
+fn until(due: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(due.duration_since(now)).unwrap_or_default() + Duration::from_millis(50)
+}

@@ -1,0 +1,249 @@
+//! What the watches say, in memory: one table per kind, holding of each object only what is read. Turns changes
+//! into keys of work. Never talks to the API server.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use eventflow_api::names::TenantId;
+
+use crate::queue::Queue;
+use crate::validate::TenantContext;
+
+/// Objects that the controller makes.
+pub mod child;
+/// One kind's objects, with the order of their versions kept.
+pub mod table;
+/// What is read of custom resources and pods.
+pub mod views;
+
+use child::{Child, ChildKind, ChildView};
+use table::{Seen, Table};
+use views::{FunctionView, PodView, TenantView, TierView};
+
+/// Name of an object; the namespace is empty for cluster-scoped kinds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name {
+    /// Namespace, or empty.
+    pub namespace: String,
+    /// Name within it.
+    pub name: String,
+}
+
+impl Name {
+    /// The name of an object.
+    #[must_use]
+    pub fn of(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Self {
+        Self { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() }
+    }
+}
+
+/// One object to bring in order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// A tenant, by id.
+    Tenant(String),
+    /// A function.
+    Function(Name),
+}
+
+/// The tables.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// By tenant.
+    pub tenants: Table<TenantView>,
+    /// By tier, each in the group of its own name.
+    pub tiers: Table<TierView>,
+    /// Grouped by tenant of the namespace.
+    pub functions: Table<FunctionView>,
+    /// Grouped by function.
+    pub pods: Table<PodView>,
+    children: [Table<ChildView>; ChildKind::ALL.len()],
+    /// What functions were last told of each tenant.
+    contexts: HashMap<String, TenantContext>,
+}
+
+impl Tables {
+    /// The table of a kind the controller makes.
+    #[must_use]
+    pub fn children(&self, kind: ChildKind) -> &Table<ChildView> {
+        &self.children[kind as usize]
+    }
+
+    fn children_mut(&mut self, kind: ChildKind) -> &mut Table<ChildView> {
+        &mut self.children[kind as usize]
+    }
+
+    /// What functions need to know of the tenant `id`, if there is one.
+    #[must_use]
+    pub fn context(&self, id: &str) -> Option<TenantContext> {
+        let tenant = self.tenants.get(&cluster_name(id))?;
+        let tier = tenant.view.spec.as_ref().ok().and_then(|spec| self.tiers.get(&cluster_name(&spec.tier)));
+        let tier = tier.as_ref().and_then(|tier| tier.view.spec.as_ref().ok());
+        let namespace: TenantId = id.parse().ok()?;
+        let namespace = self.children(ChildKind::Namespace).get(&cluster_name(&namespace.namespace()));
+        let namespace = namespace.is_some_and(|n| !n.view.deleting && n.view.is_owned_by(&tenant.uid));
+        Some(TenantContext::new(&tenant.view, tier, namespace))
+    }
+
+    /// Keeps what functions are to know of a tenant; tells whether that is news.
+    fn renew_context(&mut self, id: &str) -> bool {
+        let context = self.context(id);
+        if self.contexts.get(id) == context.as_ref() {
+            return false;
+        }
+        match context {
+            Some(context) => drop(self.contexts.insert(id.to_owned(), context)),
+            None => drop(self.contexts.remove(id)),
+        }
+        true
+    }
+
+    /// Whether every kind has been listed once.
+    #[must_use]
+    pub fn synced(&self) -> bool {
+        self.tenants.synced()
+            && self.tiers.synced()
+            && self.functions.synced()
+            && self.pods.synced()
+            && self.children.iter().all(Table::synced)
+    }
+}
+
+/// Name of a cluster-scoped object.
+#[must_use]
+pub fn cluster_name(name: &str) -> Name {
+    Name { namespace: String::new(), name: name.to_owned() }
+}
+
+/// What the watches say, and the work that follows from changes.
+#[derive(Debug, Default)]
+pub struct World {
+    tables: Mutex<Tables>,
+    /// Work to do.
+    pub queue: Queue,
+}
+
+/// A change of one table.
+#[derive(Debug)]
+pub enum Change<V> {
+    /// A list starts.
+    Init,
+    /// An object of a list that is under way.
+    Listed(Name, Seen<V>),
+    /// The list is complete: what was not in it is gone.
+    Done,
+    /// An object came or changed.
+    Applied(Name, Seen<V>),
+    /// An object went.
+    Deleted(Name, String),
+}
+
+impl World {
+    /// The tables, to read. Held for a few lookups, never over an await.
+    pub fn tables(&self) -> MutexGuard<'_, Tables> {
+        // Every change of the tables is complete when it returns: a panic elsewhere leaves them sound.
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A change of the tenants.
+    pub fn tenants(&self, change: Change<TenantView>) {
+        let mut tables = self.tables();
+        for key in tables.tenants.change(change) {
+            self.tenant_changed(&mut tables, key);
+        }
+    }
+
+    /// A change of the tiers: every tenant of the tier is looked at again.
+    pub fn tiers(&self, change: Change<TierView>) {
+        let mut tables = self.tables();
+        for tier in tables.tiers.change(change) {
+            let Key::Tenant(tier) = tier else { continue };
+            let of_tier = |tenant: &TenantView| tenant.spec.as_ref().is_ok_and(|spec| spec.tier == tier);
+            let tenants = tables.tenants.find(|seen| of_tier(&seen.view));
+            for (name, _) in tenants {
+                self.tenant_changed(&mut tables, Key::Tenant(name.name));
+            }
+        }
+    }
+
+    /// A change of the functions.
+    pub fn functions(&self, change: Change<FunctionView>) {
+        let mut tables = self.tables();
+        for name in tables.functions.change_named(change) {
+            self.queue.add(Key::Function(name));
+        }
+    }
+
+    /// A change of the pods.
+    pub fn pods(&self, change: Change<PodView>) {
+        let mut tables = self.tables();
+        for key in tables.pods.change(change) {
+            self.queue.add(key);
+        }
+    }
+
+    /// A change of a kind that the controller makes.
+    pub fn children(&self, kind: ChildKind, change: Change<ChildView>) {
+        let mut tables = self.tables();
+        for key in tables.children_mut(kind).change(change) {
+            match kind {
+                ChildKind::Namespace => self.tenant_changed(&mut tables, key),
+                _ => self.queue.add(key),
+            }
+        }
+    }
+
+    /// Remembers the answer to our own write, so that nobody decides on what was before it. The object itself is
+    /// no work because of it; the functions of a tenant that changes may be.
+    pub fn record<K: Child>(&self, object: &K) {
+        let (name, seen) = child::see(object);
+        let mut tables = self.tables();
+        for key in tables.children_mut(K::KIND).change(Change::Applied(name, seen)) {
+            if let (ChildKind::Namespace, Key::Tenant(id)) = (K::KIND, &key) {
+                self.tell_functions(&mut tables, id);
+            }
+        }
+    }
+
+    /// Remembers the answer to our own write of a tenant's status.
+    pub fn record_tenant(&self, name: Name, seen: Seen<TenantView>) {
+        let mut tables = self.tables();
+        for key in tables.tenants.change(Change::Applied(name, seen)) {
+            if let Key::Tenant(id) = &key {
+                self.tell_functions(&mut tables, id);
+            }
+        }
+    }
+
+    /// Remembers the answer to our own write of a function's status.
+    pub fn record_function(&self, name: Name, seen: Seen<FunctionView>) {
+        self.tables().functions.change(Change::Applied(name, seen));
+    }
+
+    /// Looks at everything.
+    pub fn enqueue_all(&self) {
+        let tables = self.tables();
+        for (name, _) in tables.tenants.find(|_| true) {
+            self.queue.add(Key::Tenant(name.name));
+        }
+        for (name, _) in tables.functions.find(|_| true) {
+            self.queue.add(Key::Function(name));
+        }
+    }
+
+    fn tell_functions(&self, tables: &mut Tables, id: &str) {
+        if tables.renew_context(id) {
+            for name in tables.functions.group(&Key::Tenant(id.to_owned())) {
+                self.queue.add(Key::Function(name));
+            }
+        }
+    }
+
+    /// A tenant, its tier or its namespace changed: so may what its functions know of it.
+    fn tenant_changed(&self, tables: &mut Tables, key: Key) {
+        if let Key::Tenant(id) = &key {
+            self.tell_functions(tables, id);
+        }
+        self.queue.add(key);
+    }
+}
