@@ -9,7 +9,8 @@ use crate::{
     error::{Error, Result},
     packages,
     run::{self, Run},
-    tools,
+    supervisor, tools,
+    up::{self, Wish},
 };
 
 /// A real Kubernetes and PostgreSQL on this machine.
@@ -25,8 +26,57 @@ pub struct Cli {
     command: Verb,
 }
 
+#[derive(Debug, Args)]
+struct DataArguments {
+    /// Where the development cluster keeps its data [default: /var/lib/eventflow-dev as root, else
+    /// ~/.local/share/eventflow-dev]
+    #[arg(long, env = "EVENTFLOW_DEV_DATA")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct UpArguments {
+    #[command(flatten)]
+    data: DataArguments,
+    /// Use this cluster instead of starting one; the gateway, the controller and PostgreSQL still run here
+    #[arg(long, env = "KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// Start Kubernetes and PostgreSQL alone
+    #[arg(long)]
+    cluster_only: bool,
+    /// Port of the API, on loopback
+    #[arg(long, env = "EVENTFLOW_PORT", default_value_t = 8080)]
+    port: u16,
+    /// Port of the gateway's metrics and health, on loopback; the controller takes the next one
+    #[arg(long, env = "EVENTFLOW_ADMIN_PORT", default_value_t = 9090)]
+    admin_port: u16,
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Start the platform on this machine, or bring the running one up to date
+    ///
+    /// Builds what is not built yet, starts Kubernetes, PostgreSQL, the gateway and the controller, deploys the example
+    /// function as the demo tenant alice and calls it. Ends when all of it runs; `down` stops it.
+    Up(UpArguments),
+    /// Show what runs and where (exit code 3 when something does not)
+    Status(DataArguments),
+    /// Follow the logs of one component, or of all
+    Logs {
+        #[command(flatten)]
+        data: DataArguments,
+        /// A component's name, as in `status`
+        component: Option<String>,
+    },
+    /// Stop all that `up` started, and put the machine back as it was
+    Down(DataArguments),
+    /// `down`, and remove the data
+    Clean(DataArguments),
+    #[command(hide = true)]
+    Supervise {
+        #[arg(long)]
+        data: PathBuf,
+    },
     /// Build the Kubernetes programs into the cache if they are not there, and print their folder
     Tools,
     /// Run a command with a fresh private cluster around it, and leave nothing of the cluster behind
@@ -80,6 +130,18 @@ impl Cli {
     /// When it cannot be done.
     pub fn execute(self) -> Result<u8> {
         match &self.command {
+            Verb::Up(arguments) => {
+                let UpArguments { data, kubeconfig, cluster_only, port, admin_port } = arguments;
+                let (data, kubeconfig) =
+                    (self.data(data)?, kubeconfig.clone().filter(|path| !path.as_os_str().is_empty()));
+                let (cluster_only, port, admin_port) = (*cluster_only, *port, *admin_port);
+                up::up(Wish { data, tools: self.tools()?, kubeconfig, cluster_only, port, admin_port }).map(|()| 0)
+            }
+            Verb::Status(data) => Ok(if up::status(&self.data(data)?)? { 0 } else { 3 }),
+            Verb::Logs { data, component } => up::logs(&self.data(data)?, component.as_deref()).map(|()| 0),
+            Verb::Down(data) => up::down(&self.data(data)?).map(|()| 0),
+            Verb::Clean(data) => up::clean(&self.data(data)?).map(|()| 0),
+            Verb::Supervise { data } => supervisor::supervise(data),
             Verb::Tools => {
                 println!("{}", self.tools()?.display());
                 Ok(0)
@@ -94,6 +156,17 @@ impl Cli {
             }
             Verb::Init { command } => contained::init(command),
         }
+    }
+
+    fn data(&self, arguments: &DataArguments) -> Result<PathBuf> {
+        if let Some(data) = &arguments.data {
+            return std::path::absolute(data).map_err(Error::io(format!("find {}", data.display())));
+        }
+        if rustix::process::geteuid().is_root() {
+            return Ok("/var/lib/eventflow-dev".into());
+        }
+        let home = self.home.as_ref().ok_or_else(|| Error::Precondition("HOME is not set: set it".into()))?;
+        Ok(home.join(".local/share/eventflow-dev"))
     }
 
     fn tools(&self) -> Result<PathBuf> {

@@ -45,6 +45,15 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Starts PostgreSQL alone, beside a cluster that is somebody else's.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub fn start_database_only(layout: &Layout) -> Result<Self> {
+        layout.create_folders()?;
+        Ok(Self { components: vec![postgres::initialise(layout)?.start(layout)?] })
+    }
+
     /// Stops everything, the newest first.
     pub fn stop(&mut self) {
         for component in self.components.iter_mut().rev() {

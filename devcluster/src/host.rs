@@ -3,9 +3,18 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
-use crate::error::{Error, Result};
+use serde_json::Value;
+
+use crate::{
+    error::{Error, Result},
+    layout::{BRIDGE, Layout, POD_NETWORK, write},
+    process::{run, run_quietly},
+};
 
 /// A cgroup of its own for a cluster's pods, in every hierarchy there is: it outlives the processes in it, so it must
 /// be removed by whoever outlives the cluster.
@@ -100,4 +109,82 @@ fn remove_tree(path: &Path) {
         remove_tree(&entry.path());
     }
     drop(fs::remove_dir(path));
+}
+
+/// Settings of the network that a node changes.
+const NETWORK_SETTINGS: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding"];
+/// The tables of kube-proxy, and ours, by which pods reach the outside.
+const TABLES: [[&str; 2]; 3] = [["ip", "kube-proxy"], ["ip6", "kube-proxy"], ["ip", "eventflow"]];
+
+/// Writes down what the machine is like before a node starts, so that [`restore`] can put it back whatever ends the
+/// node; then makes what the node needs: its cgroup, and a way for pods to the outside.
+///
+/// # Errors
+/// When another kube-proxy is at work, or the system refuses.
+pub fn take(layout: &Layout) -> Result<()> {
+    let tables = run(Command::new("nft").args(["list", "tables"]))?;
+    if tables.lines().any(|table| table.ends_with(" kube-proxy")) {
+        return Err(Error::Precondition(
+            "another kube-proxy works on this machine (`nft list tables` shows its tables): stop that Kubernetes, or \
+             set KUBECONFIG to use it"
+                .to_owned(),
+        ));
+    }
+    let settings = NETWORK_SETTINGS.iter().filter_map(|name| {
+        let value = fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?;
+        Some(((*name).to_owned(), Value::from(value.trim())))
+    });
+    let settings: serde_json::Map<String, Value> = settings.collect();
+    write(&record(&layout.data), Value::from(settings).to_string())?;
+    Cgroup::new(&layout.name).create()?;
+    let rules = format!(
+        "table ip eventflow {{ chain outside {{ type nat hook postrouting priority srcnat; \
+         ip saddr {POD_NETWORK} ip daddr != {POD_NETWORK} oifname != \"{BRIDGE}\" masquerade; }}; }}"
+    );
+    run(Command::new("nft").arg(rules)).map(drop)
+}
+
+/// Puts the machine back as [`take`] found it. Does nothing if it has been done already.
+///
+/// # Errors
+/// When something cannot be put back.
+pub fn restore(layout: &Layout) -> Result<()> {
+    let record = record(&layout.data);
+    let Ok(text) = fs::read_to_string(&record) else { return Ok(()) };
+    let settings: Value = serde_json::from_str(&text).unwrap_or_default();
+    for [family, table] in TABLES {
+        run_quietly("nft", &["delete", "table", family, table]);
+    }
+    // The kernel removes the pods' ends of their wires a moment after the pods.
+    let started = Instant::now();
+    while wires_left() && started.elapsed() < WIRES_GONE_WITHIN {
+        thread::sleep(Duration::from_millis(100));
+    }
+    run_quietly("ip", &["link", "delete", "dev", BRIDGE]);
+    let cgroup = Cgroup::new(&layout.name);
+    while !cgroup.paths().is_empty() && started.elapsed() < WIRES_GONE_WITHIN {
+        cgroup.remove();
+        thread::sleep(Duration::from_millis(50));
+    }
+    for (name, value) in settings.as_object().into_iter().flatten() {
+        let path = Path::new("/proc/sys").join(name);
+        let value = value.as_str().unwrap_or_default();
+        let now = fs::read_to_string(&path).unwrap_or_default();
+        if now.trim() != value {
+            fs::write(&path, value).map_err(Error::io(format!("set {} back to {value}", path.display())))?;
+        }
+    }
+    fs::remove_file(&record).map_err(Error::io(format!("remove {}", record.display())))
+}
+
+/// How long the kernel may take to remove the network of ended pods.
+const WIRES_GONE_WITHIN: Duration = Duration::from_secs(15);
+
+fn wires_left() -> bool {
+    let links = run(Command::new("ip").args(["-oneline", "link", "show", "master", BRIDGE]));
+    links.is_ok_and(|links| !links.trim().is_empty())
+}
+
+fn record(data: &Path) -> PathBuf {
+    data.join("machine-before.json")
 }

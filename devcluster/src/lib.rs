@@ -14,6 +14,20 @@ pub mod cli;
 pub mod packages;
 /// The programs built from Go modules.
 pub mod tools;
+/// `devcluster up`, `status`, `logs`, `down` and `clean`.
+pub mod up;
+/// What has to be so before anything starts.
+pub mod preflight;
+/// What `up` was asked to run.
+pub mod plan;
+/// The process that everything of `up` belongs to.
+pub mod supervisor;
+/// The socket on which it is asked and told.
+pub mod control;
+/// The gateway and the controller on the cluster.
+pub mod platform;
+/// Shows that the platform works.
+pub mod demo;
 /// `devcluster run`: a cluster for the time of one command.
 pub mod run;
 /// Namespaces that end with everything in them.

@@ -25,6 +25,7 @@ pub fn prepare(layout: &Layout) -> Result<()> {
     for folder in ["containerd", "cni", "cni-state", "kubelet", "pod-logs", "registry"] {
         create_folder(&layout.data.join(folder), 0o711)?;
     }
+    forget_pods(layout)?;
     shadow::cover_fixed_places(&layout.data)?;
     write(&containerd_config(layout), containerd_settings(layout)?)?;
     write(&layout.data.join("cni/10-eventflow.conflist"), format!("{:#}\n", network_settings(layout)))?;
@@ -204,11 +205,8 @@ fn proxy_settings(layout: &Layout) -> Value {
     })
 }
 
-/// The processes and mounts of pods must not outlive the kubelet's knowledge of them.
-///
-/// # Errors
-/// When the folder of the last run's pods cannot be removed.
-pub fn forget_pods(layout: &Layout) -> Result<()> {
+/// Removes what the last run knew of running containers: none of them runs any more, as after a reboot.
+fn forget_pods(layout: &Layout) -> Result<()> {
     let folder = layout.data.join("containerd/state");
     match std::fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
