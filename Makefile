@@ -3,8 +3,8 @@
 CARGO      ?= cargo
 DEVCLUSTER  = $(CARGO) run --quiet --package eventflow-devcluster --
 # Crates with tests that need PostgreSQL and an API server, and those that need pods too.
-CLUSTER_CRATES = eventflow-gateway eventflow-controller eventflow-devcluster
-NODE_CRATES    = eventflow-e2e
+CLUSTER_CRATES = eventflow-gateway eventflow-controller
+NODE_CRATES    = eventflow-devcluster eventflow-e2e
 # Where test runs leave the logs of the clusters they ran in.
 TEST_LOGS   = target/cluster-logs
 # Narrow `make test` down: TESTS="name_of_a_test".

@@ -58,20 +58,6 @@ impl Cgroup {
     pub fn paths(&self) -> Vec<PathBuf> {
         hierarchies().into_iter().map(|hierarchy| hierarchy.join(&self.name)).filter(|path| path.exists()).collect()
     }
-
-    /// Removes cgroups whose name is `prefix` and the id of a process that is gone: those of killed test runs.
-    pub fn remove_abandoned(prefix: &str) {
-        for hierarchy in hierarchies() {
-            let Ok(entries) = fs::read_dir(&hierarchy) else { continue };
-            for entry in entries.flatten() {
-                let name = entry.file_name();
-                let id = name.to_str().and_then(|name| name.strip_prefix(prefix)?.parse::<u32>().ok());
-                if id.is_some_and(|id| !Path::new("/proc").join(id.to_string()).exists()) {
-                    remove_tree(&entry.path());
-                }
-            }
-        }
-    }
 }
 
 /// The mount points of all cgroup hierarchies, version 1 and 2.

@@ -1,12 +1,13 @@
 //! `devcluster run`: a fresh private cluster for the time of one command, and nothing left of it afterwards.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
     thread,
 };
 
+use rustix::fs::{FlockOperation, flock};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -23,13 +24,18 @@ use crate::{
     process::{run, run_quietly},
 };
 
+/// Names a run's cluster, before the id of its outermost process.
+const PREFIX: &str = "eventflow-test-";
+/// Where runs have their folders: always the same place, so that each finds what killed ones left.
+const RUNS: &str = "/tmp";
+
 /// Runs `command` with a cluster around it and returns its exit code. `logs` keeps the components' logs.
 ///
 /// # Errors
 /// When the cluster cannot be started.
 pub fn around(command: &[String], tools: &Path, node: bool, logs: Option<&Path>) -> Result<u8> {
-    let name = format!("eventflow-test-{}", std::process::id());
-    let data = std::env::temp_dir().join(&name);
+    let name = format!("{PREFIX}{}", std::process::id());
+    let data = Path::new(RUNS).join(&name);
     if let Some(logs) = logs {
         create_folder(logs, 0o755)?;
     }
@@ -40,7 +46,7 @@ pub fn around(command: &[String], tools: &Path, node: bool, logs: Option<&Path>)
     } else if node {
         Err(Error::Precondition("a node needs root: run this with sudo, or without --node for a control plane".into()))
     } else {
-        create_folder(&data, 0o711)?;
+        let _alive = claim(&data)?;
         let ports = Ports::free().map_err(Error::io("find free ports"))?;
         let layout = layout(Run { name, data: data.clone(), tools: tools.to_owned(), images: None, logs: None }, ports);
         let code = with_cluster(command, &layout);
@@ -66,10 +72,10 @@ pub struct Run {
 }
 
 fn contained_run(command: &[String], plan: &Run) -> Result<u8> {
-    create_folder(&plan.data, 0o711)?;
+    remove_abandoned();
+    let _alive = claim(&plan.data)?;
     let cgroup = Cgroup::new(&plan.name);
     if plan.images.is_some() {
-        Cgroup::remove_abandoned("eventflow-test-");
         cgroup.create()?;
     }
     let mut arguments = vec!["run-inside".to_owned(), format!("--name={}", plan.name)];
@@ -85,6 +91,39 @@ fn contained_run(command: &[String], plan: &Run) -> Result<u8> {
     }
     drop(fs::remove_dir(&plan.data));
     result
+}
+
+/// Makes the folder of a run and locks it, so that others can tell that the run is alive, from whatever namespace.
+fn claim(folder: &Path) -> Result<File> {
+    loop {
+        create_folder(folder, 0o711)?;
+        let lock = lock(folder)?;
+        // Somebody may have found the folder abandoned and removed it before we had locked it.
+        if let (Some(lock), true) = (lock, folder.exists()) {
+            return Ok(lock);
+        }
+    }
+}
+
+/// The lock on a run's folder; none if somebody else holds it.
+fn lock(folder: &Path) -> Result<Option<File>> {
+    let file = match File::open(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(Error::io(format!("open {}", folder.display())))?,
+    };
+    Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).ok().map(|()| file))
+}
+
+/// Removes what killed runs left: their cgroups, and their folders, which are empty, for the files were in memory.
+fn remove_abandoned() {
+    let Ok(entries) = fs::read_dir(RUNS) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(PREFIX) && matches!(lock(&entry.path()), Ok(Some(_))) {
+            Cgroup::new(&name).remove();
+            drop(fs::remove_dir(entry.path()));
+        }
+    }
 }
 
 /// Waits for the namespaces to end; a signal to us ends them at once, and then we still clean up.
@@ -120,6 +159,8 @@ fn wait_or_kill(mut command: Command) -> Result<u8> {
 pub fn inside(command: &[String], plan: Run) -> Result<u8> {
     // In memory: nothing to remove, whatever ends us, and quick for databases.
     run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=711", "eventflow"]).arg(&plan.data))?;
+    // What is mounted here hides the folder that was locked before.
+    let _alive = claim(&plan.data)?;
     run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
     let logs = plan.logs.clone();
     let layout = Layout { contained: true, ..layout(plan, Ports::FIXED) };
