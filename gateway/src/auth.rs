@@ -185,9 +185,20 @@ impl Auth {
     ///
     /// # Errors
     /// See [`AuthError`].
-    pub async fn caller(&self, headers: &HeaderMap, store: &Store, cluster: &Cluster) -> Result<Caller, AuthError> {
+    pub async fn caller(
+        &self,
+        headers: &HeaderMap,
+        right: Right,
+        store: &Store,
+        cluster: &Cluster,
+    ) -> Result<Caller, AuthError> {
         let identity = self.identity(headers)?;
         let tenant = self.tenant(&identity.tenant_issuer, &identity.claim, store, cluster).await?;
+        // A write needs the tenant's object; whoever could not make it at the first call, or removed it, has it made
+        // again. A read never waits for the cluster.
+        if self.provision && right == Right::Write && cluster.tenant(tenant.id()).is_none() {
+            ensure(cluster, &identity.tenant_issuer, &identity.claim, tenant.id()).await?;
+        }
         Ok(Caller { tenant, identity })
     }
 
@@ -212,27 +223,30 @@ impl Auth {
         cluster: &Cluster,
     ) -> Result<Tenant, AuthError> {
         let key = (issuer.to_owned(), claim.clone());
-        let id = match self.tenants.get(&key).await {
-            Some(id) => id,
-            None => {
-                let found = store.tenant_resolve(issuer, claim, self.provision).await.map_err(AuthError::Store)?;
-                let id = found.ok_or(AuthError::UnknownTenant)?;
-                self.tenants.insert(key, id.clone()).await;
-                id
-            }
-        };
-        if self.provision && cluster.tenant(&id).is_none() {
-            match cluster.tenant_ensure(issuer, claim, &id).await {
-                Ok(()) => {}
-                // Intent comes first: what the tenant writes meanwhile is kept, and applied when the cluster is back.
-                Err(error @ ClusterError::Unavailable(_)) => {
-                    let error = crate::error::chain(&error);
-                    tracing::warn!(tenant.id = %id, error, "The tenant's object cannot be made yet.");
-                }
-                Err(error) => return Err(AuthError::Cluster(error)),
-            }
+        if let Some(id) = self.tenants.get(&key).await {
+            return Ok(Tenant::new(id));
         }
+        let found = store.tenant_resolve(issuer, claim, self.provision).await.map_err(AuthError::Store)?;
+        let id = found.ok_or(AuthError::UnknownTenant)?;
+        if self.provision {
+            ensure(cluster, issuer, claim, &id).await?;
+        }
+        self.tenants.insert(key, id.clone()).await;
         Ok(Tenant::new(id))
+    }
+}
+
+/// Makes sure that the tenant has its object in the cluster. Intent comes first: with the cluster away the tenant is
+/// served all the same, and what it writes is applied when the cluster is back.
+async fn ensure(cluster: &Cluster, issuer: &str, claim: &TenantClaim, id: &TenantId) -> Result<(), AuthError> {
+    match cluster.tenant_ensure(issuer, claim, id).await {
+        Ok(()) => Ok(()),
+        Err(error @ ClusterError::Unavailable(_)) => {
+            let error = crate::error::chain(&error);
+            tracing::warn!(tenant.id = %id, error, "The tenant's object cannot be made yet.");
+            Ok(())
+        }
+        Err(error) => Err(AuthError::Cluster(error)),
     }
 }
 

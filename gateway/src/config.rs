@@ -31,7 +31,7 @@ impl Cli {
     ///
     /// Ends the process with the usage when serving is asked for without its flags.
     #[must_use]
-    pub fn command(self) -> Command {
+    pub fn into_command(self) -> Command {
         match (self.command, self.serve) {
             (Some(command), _) => command,
             (None, Some(serve)) => Command::Serve(Box::new(serve)),
@@ -374,7 +374,7 @@ mod tests {
     fn config(flags: &[&str]) -> Result<Config, String> {
         let all = [&["gateway", "--database-url", "postgres://u:secret@h/d"], flags].concat();
         let cli = Cli::try_parse_from(all).map_err(|error| error.to_string())?;
-        match cli.command() {
+        match cli.into_command() {
             Command::Serve(args) => Config::try_from(*args).map_err(|error| error.to_string()),
             Command::Migrate(_) => Err("migrate".to_owned()),
         }
@@ -397,9 +397,9 @@ mod tests {
     #[test]
     fn serving_needs_no_subcommand_and_migrating_no_flags_of_serving() {
         let words = ["gateway", "serve", "--database-url", "x", "--dev-issuer"];
-        assert!(matches!(Cli::try_parse_from(words).unwrap().command(), Command::Serve(_)));
+        assert!(matches!(Cli::try_parse_from(words).unwrap().into_command(), Command::Serve(_)));
         let words = ["gateway", "migrate", "--database-url", "x", "--log-format", "text"];
-        assert!(matches!(Cli::try_parse_from(words).unwrap().command(), Command::Migrate(_)));
+        assert!(matches!(Cli::try_parse_from(words).unwrap().into_command(), Command::Migrate(_)));
     }
 
     #[test]

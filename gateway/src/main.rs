@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error),
     };
     let outcome: Result<(), Box<dyn std::error::Error>> = runtime.block_on(async {
-        match cli.command() {
+        match cli.into_command() {
             Command::Serve(args) => Ok(app::run(Config::try_from(*args)?).await?),
             Command::Migrate(args) => Ok(store::migrate(&args.database_url).await?),
         }

@@ -256,7 +256,7 @@ where
     match route.access {
         Access::Public(handler) => handler(app, call).await,
         Access::Tenant(right, handler) => {
-            let caller = app.auth.caller(call.headers(), &app.store, &app.cluster).await?;
+            let caller = app.auth.caller(call.headers(), right, &app.store, &app.cluster).await?;
             tracing::Span::current().record("tenant.id", caller.tenant.id().as_str());
             if !caller.may(right) {
                 let detail = "None of your roles includes this. Ask an owner of the tenant for another role.";

@@ -186,3 +186,61 @@ fn family(algorithm: Algorithm) -> Option<Family> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of its own, gone afterwards.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            let path = std::env::temp_dir().join(format!("eventflow-keys-{}", uuid::Uuid::new_v4()));
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn load(&self, keys: &str) -> Result<Vec<Issuer>, KeyError> {
+            let text = format!(r#"[{{"issuer": "i", "audience": "a", "keys": [{keys}]}}]"#);
+            std::fs::write(self.0.join("issuers.json"), text).unwrap();
+            load(&self.0.join("issuers.json"))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn each_family_is_read_from_its_file() {
+        let folder = Folder::new();
+        let pem = |algorithm| rcgen::KeyPair::generate_for(algorithm).unwrap().public_key_pem();
+        std::fs::write(folder.0.join("secret"), "x".repeat(32) + "\n").unwrap();
+        std::fs::write(folder.0.join("ec.pem"), pem(&rcgen::PKCS_ECDSA_P256_SHA256)).unwrap();
+        std::fs::write(folder.0.join("ed.pem"), pem(&rcgen::PKCS_ED25519)).unwrap();
+        let keys = r#"{"algorithms": ["HS256"], "file": "secret"}, {"kid": "e", "algorithms": ["ES256"], "file": "ec.pem"},
+            {"algorithms": ["EdDSA"], "file": "ed.pem"}"#;
+        let issuers = folder.load(keys).unwrap();
+        assert_eq!(issuers[0].keys.candidates(Some("e"), Algorithm::ES256).count(), 1);
+        assert_eq!(issuers[0].keys.candidates(Some("f"), Algorithm::ES256).count(), 0);
+        assert_eq!(issuers[0].keys.candidates(None, Algorithm::HS384).count(), 0);
+    }
+
+    #[test]
+    fn bad_definitions_are_named() {
+        let folder = Folder::new();
+        std::fs::write(folder.0.join("short"), "x".repeat(31) + "\n").unwrap();
+        std::fs::write(folder.0.join("text"), "x".repeat(40)).unwrap();
+        let load = |keys| folder.load(keys).unwrap_err();
+        assert!(matches!(load(""), KeyError::Incomplete(_)));
+        assert!(matches!(load(r#"{"algorithms": ["HS256"], "file": "short"}"#), KeyError::ShortSecret(_)));
+        assert!(matches!(load(r#"{"algorithms": ["HS256"], "file": "none"}"#), KeyError::Read(..)));
+        assert!(matches!(load(r#"{"algorithms": ["RS256"], "file": "text"}"#), KeyError::Key(..)));
+        assert!(matches!(load(r#"{"algorithms": [], "file": "text"}"#), KeyError::Algorithms(_)));
+        assert!(matches!(load(r#"{"algorithms": ["HS256", "RS256"], "file": "text"}"#), KeyError::Algorithms(_)));
+        assert!(matches!(load(r#"{"algorithms": ["none"], "file": "text"}"#), KeyError::Malformed(_)));
+    }
+}

@@ -1,0 +1,259 @@
+//! One gateway per test, in this process, on real sockets, with a database of its own and the run's API server.
+//! No controller runs here, so the namespaces that functions are applied to are made by hand.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use devcluster::TestCluster;
+use eventflow_api::labels;
+use gateway::app::App;
+use gateway::auth::{Auth, AuthConfig};
+use gateway::cluster::Cluster;
+use gateway::config::Limits;
+use gateway::server::{self, Drained};
+use gateway::stack;
+use gateway::store::{self, Store, StoreConfig};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, ResourceExt};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_postgres::NoTls;
+use tokio_util::sync::CancellationToken;
+
+/// Longest wait for anything that must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Limits that tests do not run into by accident.
+pub fn limits() -> Limits {
+    Limits {
+        max_body: 1 << 20,
+        max_header: 16 << 10,
+        header_deadline: Duration::from_secs(10),
+        body_deadline: Duration::from_secs(10),
+        request_deadline: Duration::from_secs(20),
+        max_connections: 1000,
+        max_requests: 1000,
+        max_streams: 100,
+        keep_alive: Duration::from_secs(60),
+        drain_delay: Duration::ZERO,
+        drain_timeout: Duration::from_secs(10),
+    }
+}
+
+/// A gateway.
+pub struct TestApp {
+    pub app: Arc<App>,
+    pub address: SocketAddr,
+    pub kube: kube::Client,
+    stop: CancellationToken,
+    shutdown: CancellationToken,
+    served: Option<JoinHandle<Drained>>,
+    client: Client<HttpConnector, Full<Bytes>>,
+    cluster: TestCluster,
+    database: String,
+    namespaces: std::sync::Mutex<Vec<String>>,
+}
+
+/// An answer, read to its end.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The problem's code, after checking that it is a whole problem document.
+    pub fn problem(&self) -> String {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status.as_u16(), "{problem}");
+        assert_eq!(problem["request_id"], self.header("x-request-id"), "{problem}");
+        assert!(!problem["detail"].as_str().unwrap().is_empty());
+        problem["code"].as_str().unwrap().to_owned()
+    }
+}
+
+impl TestApp {
+    pub async fn start() -> Self {
+        Self::start_with(limits()).await
+    }
+
+    pub async fn start_with(limits: Limits) -> Self {
+        let cluster = TestCluster::attach().unwrap();
+        let database = format!("gateway_{}", uuid::Uuid::new_v4().simple());
+        admin(&cluster, &format!("CREATE DATABASE {database}")).await;
+        let url = SecretString::from(url_of(&cluster, &database));
+        store::migrate(&url).await.unwrap();
+        let store = Store::new(&StoreConfig {
+            database_url: url,
+            pool_size: 8,
+            // Tests share two cores with everything else; what is tested is not how quick a connection is.
+            wait: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(5),
+            lock_timeout: Duration::from_secs(2),
+        })
+        .unwrap();
+        let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig_path()).unwrap();
+        let kube = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+        let kube = kube::Client::try_from(kube).unwrap();
+        let shutdown = CancellationToken::new();
+        let (watches, tasks) = Cluster::start(kube.clone(), store.clone(), shutdown.clone());
+        tasks.detach_all();
+        let auth = Auth::new(AuthConfig { issuers: Vec::new(), dev_issuer: true, provision: true });
+        let app = Arc::new(App::new(auth, store, watches, limits));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let signals = (stop.clone().cancelled_owned(), std::future::pending());
+        let served = tokio::spawn(server::serve(listener, stack::stack(Arc::clone(&app)), limits, signals));
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let namespaces = std::sync::Mutex::default();
+        let served = Some(served);
+        let test = Self { app, address, kube, stop, shutdown, served, client, cluster, database, namespaces };
+        test.ready().await;
+        test
+    }
+
+    async fn ready(&self) {
+        eventually("the gateway is ready", async || self.get("", "/readyz").await.status == StatusCode::OK).await;
+    }
+
+    /// Stops the gateway as a signal would, and says how that went.
+    pub fn stop(&mut self) -> JoinHandle<Drained> {
+        self.app.start_draining();
+        self.stop.cancel();
+        self.served.take().unwrap()
+    }
+
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Reply {
+        let response = self.client.request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Reply { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// Sends a request with this token, body and headers; an empty token or a null body means none.
+    pub async fn call(&self, method: Method, path: &str, token: &str, body: Value, headers: &[(&str, &str)]) -> Reply {
+        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let bytes = match &body {
+            Value::Null => Bytes::new(),
+            body => {
+                if !headers.iter().any(|(name, _)| *name == "content-type") {
+                    request = request.header("content-type", "application/json");
+                }
+                body.to_string().into()
+            }
+        };
+        self.send(request.body(Full::new(bytes)).unwrap()).await
+    }
+
+    pub async fn get(&self, token: &str, path: &str) -> Reply {
+        self.call(Method::GET, path, token, Value::Null, &[]).await
+    }
+
+    pub async fn post(&self, token: &str, path: &str, body: Value) -> Reply {
+        self.call(Method::POST, path, token, body, &[]).await
+    }
+
+    /// A token of the development issuer, with these roles.
+    pub async fn token_of(&self, user: &str, roles: &[&str]) -> Reply {
+        self.post("", "/auth/token", json!({"user_id": user, "roles": roles})).await
+    }
+
+    /// A developer of a tenant of its own, whose namespace exists.
+    pub async fn tenant(&self) -> String {
+        self.tenant_named(&format!("t-{}", uuid::Uuid::new_v4().simple())).await
+    }
+
+    pub async fn tenant_named(&self, user: &str) -> String {
+        let reply = self.token_of(user, &[]).await;
+        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+        let reply = reply.json();
+        self.namespace(reply["namespace"].as_str().unwrap()).await;
+        reply["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Does what the controller would do for a tenant.
+    async fn namespace(&self, name: &str) {
+        let tenant = name.strip_prefix("tenant-").unwrap();
+        let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name, "labels": {
+            labels::TENANT: tenant, labels::MANAGED_BY: labels::MANAGED_BY_VALUE}}}))
+        .unwrap();
+        let made = Api::<Namespace>::all(self.kube.clone()).create(&PostParams::default(), &namespace).await;
+        self.namespaces.lock().unwrap().push(made.unwrap().name_any());
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.shutdown.cancel();
+        let (cluster, database, kube) = (self.cluster.clone(), self.database.clone(), self.kube.clone());
+        let namespaces = std::mem::take(&mut *self.namespaces.lock().unwrap());
+        // A thread of its own: the test's runtime is about to end.
+        let cleaning = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                admin(&cluster, &format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await;
+                let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig_path()).unwrap();
+                let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+                let api = Api::<Namespace>::all(kube::Client::try_from(config).unwrap());
+                for namespace in namespaces {
+                    let _ = api.delete(&namespace, &DeleteParams::default()).await;
+                }
+            });
+        });
+        let _ = cleaning.join();
+        drop(kube);
+    }
+}
+
+/// Waits until it is so.
+pub async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !so().await {
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn url_of(cluster: &TestCluster, database: &str) -> String {
+    let url = cluster.database_url();
+    let end = url.find('?').unwrap_or(url.len());
+    let start = url[..end].rfind('/').unwrap();
+    format!("{}/{database}{}", &url[..start], &url[end..])
+}
+
+async fn admin(cluster: &TestCluster, sql: &str) {
+    let (client, connection) = tokio_postgres::connect(cluster.database_url(), NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    client.batch_execute(sql).await.unwrap();
+    drop(client);
+    let _ = connection.await;
+}

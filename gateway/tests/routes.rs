@@ -1,0 +1,18 @@
+//! The routes, each in the file of its path.
+
+mod common;
+
+#[path = "routes/auth/token.rs"]
+mod auth_token;
+#[path = "routes/health.rs"]
+mod health;
+#[path = "routes/v1/audit.rs"]
+mod v1_audit;
+#[path = "routes/v1/functions.rs"]
+mod v1_functions;
+#[path = "routes/v1/functions/list.rs"]
+mod v1_functions_list;
+#[path = "routes/v1/functions/name.rs"]
+mod v1_functions_name;
+#[path = "routes/v1/me.rs"]
+mod v1_me;

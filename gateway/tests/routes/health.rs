@@ -1,0 +1,43 @@
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::common::TestApp;
+
+#[tokio::test]
+async fn readiness_names_each_check_and_fails_in_a_drain() {
+    let app = TestApp::start().await;
+    let reply = app.get("", "/readyz").await;
+    let names: Vec<String> = reply.json()["checks"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(names, ["database", "functions", "serving", "tenants", "tiers"]);
+    app.app.start_draining();
+    let reply = app.get("", "/readyz").await;
+    assert_eq!((reply.status, &reply.json()["checks"]["serving"]), (StatusCode::SERVICE_UNAVAILABLE, &"failing".into()));
+    assert_eq!(app.get("", "/healthz").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn methods_and_paths_are_exact() {
+    let app = TestApp::start().await;
+    let token = app.tenant().await;
+    let reply = app.call(Method::DELETE, "/v1/functions", &token, Value::Null, &[]).await;
+    assert_eq!((reply.status, reply.problem()), (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed".to_owned()));
+    assert_eq!(reply.header("allow"), "POST, GET, HEAD, OPTIONS");
+    let reply = app.call(Method::OPTIONS, "/v1/functions/x", "", Value::Null, &[]).await;
+    assert_eq!((reply.status, reply.header("allow")), (StatusCode::NO_CONTENT, "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"));
+    for path in ["/", "/v1/functions/", "/v1/functions/%2e%2e", "/metrics", "/v1/nothing"] {
+        assert_eq!(app.get(&token, path).await.problem(), "no-such-route", "{path}");
+    }
+    let head = app.call(Method::HEAD, "/v1/functions", &token, Value::Null, &[]).await;
+    let get = app.get(&token, "/v1/functions").await;
+    assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
+    assert_eq!(head.header("content-length"), get.body.len().to_string());
+}
+
+#[tokio::test]
+async fn a_well_formed_request_id_is_taken_over() {
+    let app = TestApp::start().await;
+    let reply = app.call(Method::GET, "/v1/me", "", Value::Null, &[("x-request-id", "my-id.1")]).await;
+    assert_eq!((reply.problem(), reply.header("x-request-id")), ("unauthenticated".to_owned(), "my-id.1"));
+    let reply = app.call(Method::GET, "/v1/me", "", Value::Null, &[("x-request-id", "my id")]).await;
+    assert_ne!(reply.header("x-request-id"), "my id");
+}

@@ -1,0 +1,79 @@
+//! Walks the route table with no token and with another tenant's, and fails on a route it does not know how to call:
+//! whoever adds a route says here what it may show to whom.
+
+mod common;
+
+use common::TestApp;
+use gateway::routes::{Access, ROUTES};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// What a caller of another tenant must see.
+enum Foreign {
+    /// Nothing of the kind: the thing is named in the path, and is another tenant's.
+    NotFound,
+    /// An answer without a trace of the other tenant.
+    OwnThingsOnly,
+    /// A thing of its own, under the very name that the other tenant uses.
+    OwnThingMade,
+}
+
+/// How to call a route of a tenant, where `secret-thing` is the name of another tenant's function.
+fn call_of(method: &Method, pattern: &str) -> Option<(String, Value, Foreign)> {
+    let function = json!({"name": "secret-thing", "image": "foreign:1"});
+    let path = pattern.replace("{name}", "secret-thing");
+    let (body, foreign) = match (method.as_str(), pattern) {
+        ("GET", "/v1/me" | "/v1/functions" | "/v1/audit") => (Value::Null, Foreign::OwnThingsOnly),
+        ("GET" | "DELETE", "/v1/functions/{name}") => (Value::Null, Foreign::NotFound),
+        ("PUT", "/v1/functions/{name}") => (json!({"image": "foreign:1"}), Foreign::NotFound),
+        ("PATCH", "/v1/functions/{name}") => (json!({"image": "foreign:1"}), Foreign::NotFound),
+        ("POST", "/v1/functions") => (function, Foreign::OwnThingMade),
+        _ => return None,
+    };
+    Some((path, body, foreign))
+}
+
+#[tokio::test]
+async fn nobody_sees_another_tenants_things() {
+    let app = TestApp::start().await;
+    let owner = app.tenant().await;
+    let mine = app.post(&owner, "/v1/functions", json!({"name": "secret-thing", "image": "secret:1"})).await;
+    assert_eq!(mine.status, StatusCode::CREATED, "{mine:?}");
+    let me = app.get(&owner, "/v1/me").await.json();
+    let traces = ["secret", me["tenant"].as_str().unwrap()];
+    for route in ROUTES.iter() {
+        let Access::Tenant(..) = route.access else { continue };
+        let foreigner = app.tenant().await;
+        let what = format!("{} {}", route.method, route.pattern);
+        let (path, body, foreign) = call_of(&route.method, route.pattern)
+            .unwrap_or_else(|| panic!("{what} is new: say in call_of how to call it and what a foreigner may see"));
+
+        let reply = app.call(route.method.clone(), &path, "", body.clone(), &[]).await;
+        assert_eq!((reply.status, reply.problem().as_str()), (StatusCode::UNAUTHORIZED, "unauthenticated"), "{what}");
+
+        for condition in [&[][..], &[("if-match", "*")], &[("if-match", mine.header("etag"))]] {
+            let reply = app.call(route.method.clone(), &path, &foreigner, body.clone(), condition).await;
+            let text = String::from_utf8_lossy(&reply.body).into_owned();
+            match foreign {
+                Foreign::NotFound => assert_eq!(reply.problem(), "not-found", "{what} {condition:?}"),
+                Foreign::OwnThingsOnly => {
+                    assert_eq!(reply.status, StatusCode::OK, "{what}");
+                    assert!(traces.iter().all(|trace| !text.contains(trace)), "{what} shows {text}");
+                }
+                Foreign::OwnThingMade => {
+                    assert!(reply.status.is_success() || reply.problem() == "already-exists", "{what}: {text}");
+                    assert!(!text.contains(traces[1]) && !text.contains("secret:1"), "{what} shows {text}");
+                }
+            }
+        }
+    }
+    let after = app.get(&owner, "/v1/functions/secret-thing").await;
+    assert_eq!((after.json()["image"].as_str(), after.header("etag")), (Some("secret:1"), mine.header("etag")));
+}
+
+#[tokio::test]
+async fn public_routes_are_these() {
+    let public = ROUTES.iter().filter(|route| matches!(route.access, Access::Public(_)));
+    let public: Vec<String> = public.map(|route| format!("{} {}", route.method, route.pattern)).collect();
+    assert_eq!(public, ["GET /healthz", "GET /readyz", "POST /auth/token"]);
+}
