@@ -13,6 +13,7 @@ use tower::Service;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::metrics::ConnectionLabels;
 use crate::routes::call::Call;
 use crate::routes::{Answer, Body, BoxError, full, health};
 
@@ -70,15 +71,34 @@ impl Admin {
         match path.as_str() {
             "/healthz" => health::live(self.app, call).await,
             "/readyz" => health::ready(self.app, call).await,
-            _ => self.metrics(),
+            _ => self.metrics().await,
         }
     }
 
-    fn metrics(&self) -> Answer {
+    async fn metrics(&self) -> Answer {
+        self.measure().await;
         let mut text = String::new();
         encode(&mut text, &self.registry).map_err(|error| ApiError::internal(error.to_string()))?;
         let mut response = Response::new(full(text));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
         Ok(response)
+    }
+
+    /// Sets what is known only when asked for.
+    async fn measure(&self) {
+        let App { store, cluster, metrics, .. } = &*self.app;
+        metrics.functions.set(cluster.function_count() as i64);
+        let (open, idle) = store.connections();
+        for (state, count) in [("idle", idle), ("used", open.saturating_sub(idle))] {
+            metrics.connections.get_or_create(&ConnectionLabels { state }).set(count as i64);
+        }
+        match store.backlog().await {
+            Ok(backlog) => {
+                metrics.pending.set(backlog.rows);
+                metrics.pending_age.set(backlog.oldest_seconds);
+            }
+            // An outage must be visible, and must not take the other metrics with it.
+            Err(_) => drop(metrics.pending.set(-1)),
+        }
     }
 }

@@ -182,6 +182,12 @@ impl Cluster {
         self.inner.tiers.get("", name)
     }
 
+    /// How many Function objects there are, in the watch cache.
+    #[must_use]
+    pub fn function_count(&self) -> usize {
+        self.inner.functions.count()
+    }
+
     /// Whether each watch cache has been filled once, by name.
     #[must_use]
     pub fn ready(&self) -> Vec<(&'static str, bool)> {

@@ -1,6 +1,8 @@
 //! Counters and histograms of the HTTP side. Labels are bounded: methods we know, patterns of the route table,
 //! statuses; never a path, never a caller's text.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -39,11 +41,11 @@ pub struct ProblemLabels {
     pub code: &'static str,
 }
 
-/// Where one verification of a token ended.
+/// Whether a database connection is used.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct TokenLabels {
-    /// `cached`, `verified` or `rejected`.
-    pub outcome: &'static str,
+pub struct ConnectionLabels {
+    /// `used` or `idle`.
+    pub state: &'static str,
 }
 
 /// Counters and histograms of the HTTP side. Cheap to clone.
@@ -57,8 +59,14 @@ pub struct Metrics {
     pub problems: Family<ProblemLabels, Counter>,
     /// Requests under way.
     pub in_flight: Gauge,
-    /// Live functions that the watch cache knows of.
+    /// Function objects in the watch cache; set at each scrape, as those below.
     pub functions: Gauge,
+    /// Database connections for callers, by state.
+    pub connections: Family<ConnectionLabels, Gauge>,
+    /// Rows that the cluster does not hold yet; -1 while the database cannot say.
+    pub pending: Gauge,
+    /// Age of the oldest of these rows, in seconds.
+    pub pending_age: Gauge<f64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -69,6 +77,9 @@ impl Default for Metrics {
             problems: Family::default(),
             in_flight: Gauge::default(),
             functions: Gauge::default(),
+            connections: Family::default(),
+            pending: Gauge::default(),
+            pending_age: Gauge::default(),
         }
     }
 }
@@ -85,5 +96,16 @@ impl Metrics {
         registry.register("eventflow_api_problems", "Problems answered, by code", self.problems.clone());
         registry.register("eventflow_api_requests_in_flight", "Requests under way", self.in_flight.clone());
         registry.register("eventflow_functions_total", "Function objects in the cluster", self.functions.clone());
+        registry.register("eventflow_store_connections", "Database connections for callers", self.connections.clone());
+        registry.register(
+            "eventflow_projector_pending",
+            "Rows that the cluster does not hold yet, -1 while the database cannot say",
+            self.pending.clone(),
+        );
+        registry.register(
+            "eventflow_projector_lag_seconds",
+            "Age of the oldest row that the cluster does not hold yet",
+            self.pending_age.clone(),
+        );
     }
 }

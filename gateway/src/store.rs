@@ -91,6 +91,12 @@ impl Store {
         })
     }
 
+    /// Connections for callers that are open, and of these those that nobody uses now.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        self.app.state()
+    }
+
     /// Whether the database answers and has the schema this program needs.
     ///
     /// # Errors

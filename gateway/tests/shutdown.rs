@@ -33,7 +33,11 @@ async fn a_request_in_the_middle_of_its_body_is_answered() {
     let mut silent = TcpStream::connect(app.address).await.unwrap();
     let drained = app.stop();
     eventually("no new connection is taken", async || TcpStream::connect(app.address).await.is_err()).await;
-    assert_eq!(timeout(PATIENCE, silent.read(&mut [0; 1])).await.unwrap().unwrap_or(0), 0, "who says nothing is let go");
+    assert_eq!(
+        timeout(PATIENCE, silent.read(&mut [0; 1])).await.unwrap().unwrap_or(0),
+        0,
+        "who says nothing is let go"
+    );
     stream.write_all(&BODY.as_bytes()[5..]).await.unwrap();
     let mut answer = String::new();
     timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();

@@ -59,6 +59,12 @@ impl<K> Cache<K> {
         objects.map(|(name, object)| (name.clone(), what(object))).collect()
     }
 
+    /// How many objects there are.
+    pub(super) fn count(&self) -> usize {
+        let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
+        objects.values().map(HashMap::len).sum()
+    }
+
     /// Fires after every change.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.version.subscribe()

@@ -73,9 +73,10 @@ impl Store {
     pub async fn adopt(&self, observed: &Observed) -> Result<Adoption, StoreError> {
         let client = self.projector.get().await?;
         let (store, observed) = (self.clone(), observed.clone());
-        let task = tokio::spawn(async move {
-            store.projector.finish(client, |client| Box::pin(observed.adopt(client))).await
-        });
+        let task =
+            tokio::spawn(
+                async move { store.projector.finish(client, |client| Box::pin(observed.adopt(client))).await },
+            );
         match task.await.map_err(StoreError::internal)? {
             // Made through the API meanwhile: that intent wins.
             Err(StoreError::AlreadyExists) => Ok(Adoption::Nothing),

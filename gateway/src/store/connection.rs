@@ -52,6 +52,12 @@ impl Connections {
         Ok(Self { pool, patience: config.statement_timeout + GRACE })
     }
 
+    /// Connections that are open, and of these those that nobody uses now.
+    pub(super) fn state(&self) -> (usize, usize) {
+        let status = self.pool.status();
+        (status.size, status.available)
+    }
+
     /// A connection of one's own for a while.
     pub(super) async fn get(&self) -> Result<Client, StoreError> {
         Ok(self.pool.get().await?)

@@ -180,9 +180,8 @@ impl Store {
         let write =
             Write { tenant: tenant.id().clone(), name: name.clone(), act, origin: origin.clone(), key: key.cloned() };
         let store = self.clone();
-        let task = tokio::spawn(async move {
-            store.app.finish(client, |client| Box::pin(write.perform(client))).await
-        });
+        let task =
+            tokio::spawn(async move { store.app.finish(client, |client| Box::pin(write.perform(client))).await });
         task.await.map_err(StoreError::internal)?
     }
 }

@@ -30,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 
 /// Longest wait for anything that must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -117,7 +118,7 @@ impl TestApp {
         let kube = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
         let kube = kube::Client::try_from(kube).unwrap();
         let shutdown = CancellationToken::new();
-        let (watches, tasks) = Cluster::start(kube.clone(), store.clone(), shutdown.clone());
+        let (watches, mut tasks) = Cluster::start(kube.clone(), store.clone(), shutdown.clone());
         tasks.detach_all();
         let auth = Auth::new(AuthConfig { issuers: Vec::new(), dev_issuer: true, provision: true });
         let app = Arc::new(App::new(auth, store, watches, limits));
@@ -175,6 +176,15 @@ impl TestApp {
 
     pub async fn get(&self, token: &str, path: &str) -> Reply {
         self.call(Method::GET, path, token, Value::Null, &[]).await
+    }
+
+    /// Asks the admin port's service.
+    pub async fn admin(&self, path: &str) -> Reply {
+        let request = Request::get(path).body(Full::new(Bytes::new())).unwrap();
+        let response = gateway::admin::service(Arc::clone(&self.app)).call(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Reply { status: parts.status, headers: parts.headers, body }
     }
 
     pub async fn post(&self, token: &str, path: &str, body: Value) -> Reply {

@@ -11,7 +11,10 @@ async fn readiness_names_each_check_and_fails_in_a_drain() {
     assert_eq!(names, ["database", "functions", "serving", "tenants", "tiers"]);
     app.app.start_draining();
     let reply = app.get("", "/readyz").await;
-    assert_eq!((reply.status, &reply.json()["checks"]["serving"]), (StatusCode::SERVICE_UNAVAILABLE, &"failing".into()));
+    assert_eq!(
+        (reply.status, &reply.json()["checks"]["serving"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &"failing".into())
+    );
     assert_eq!(app.get("", "/healthz").await.status, StatusCode::OK);
 }
 
@@ -23,7 +26,10 @@ async fn methods_and_paths_are_exact() {
     assert_eq!((reply.status, reply.problem()), (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed".to_owned()));
     assert_eq!(reply.header("allow"), "POST, GET, HEAD, OPTIONS");
     let reply = app.call(Method::OPTIONS, "/v1/functions/x", "", Value::Null, &[]).await;
-    assert_eq!((reply.status, reply.header("allow")), (StatusCode::NO_CONTENT, "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"));
+    assert_eq!(
+        (reply.status, reply.header("allow")),
+        (StatusCode::NO_CONTENT, "GET, HEAD, PUT, PATCH, DELETE, OPTIONS")
+    );
     for path in ["/", "/v1/functions/", "/v1/functions/%2e%2e", "/metrics", "/v1/nothing"] {
         assert_eq!(app.get(&token, path).await.problem(), "no-such-route", "{path}");
     }
@@ -40,4 +46,28 @@ async fn a_well_formed_request_id_is_taken_over() {
     assert_eq!((reply.problem(), reply.header("x-request-id")), ("unauthenticated".to_owned(), "my-id.1"));
     let reply = app.call(Method::GET, "/v1/me", "", Value::Null, &[("x-request-id", "my id")]).await;
     assert_ne!(reply.header("x-request-id"), "my id");
+}
+
+#[tokio::test]
+async fn metrics_are_on_the_admin_port_with_bounded_labels() {
+    let app = TestApp::start().await;
+    let token = app.tenant().await;
+    app.post(&token, "/v1/functions", serde_json::json!({"name": "a", "image": "a:1"})).await;
+    app.get(&token, "/v1/functions/some-secret-name").await;
+    let metrics = app.admin("/metrics").await;
+    assert_eq!(metrics.status, StatusCode::OK);
+    let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+    for line in [
+        "eventflow_api_requests_total{method=\"POST\",route=\"/v1/functions\",status=\"201\"} 1",
+        "eventflow_api_requests_total{method=\"GET\",route=\"/v1/functions/{name}\",status=\"404\"} 1",
+        "eventflow_api_request_duration_seconds_count{method=\"POST\",route=\"/v1/functions\"} 1",
+        "eventflow_api_problems_total{code=\"not-found\"} 1",
+        "eventflow_projector_pending 0",
+        "eventflow_store_connections{state=\"used\"} 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+    }
+    assert!(!text.contains("some-secret-name"), "{text}");
+    assert_eq!(app.admin("/readyz").await.status, StatusCode::OK);
+    assert_eq!(app.admin("/v1/me").await.status, StatusCode::NOT_FOUND);
 }

@@ -138,7 +138,9 @@ fn claims_are_required_and_of_their_types() {
     for (changes, refusal) in refused {
         assert_eq!(verify_claims(changes.clone()), Err(refusal), "{changes}");
     }
-    for changes in [json!({"aud": ["other", "eventflow"]}), json!({"nbf": now}), json!({"exp": now - 5}), json!({"iat": null})] {
+    for changes in
+        [json!({"aud": ["other", "eventflow"]}), json!({"nbf": now}), json!({"exp": now - 5}), json!({"iat": null})]
+    {
         assert!(verify_claims(changes.clone()).is_ok(), "{changes}");
     }
 }
@@ -194,10 +196,8 @@ fn a_public_key_is_no_secret() {
         algorithms: vec![Algorithm::ES256],
         decoding: DecodingKey::from_ec_pem(public.as_bytes()).unwrap(),
     };
-    let tokens = Tokens::new(vec![Issuer {
-        keys: KeySource::Static(vec![key]),
-        ..issuer(TenantClaimName::TenantOrSubject)
-    }]);
+    let tokens =
+        Tokens::new(vec![Issuer { keys: KeySource::Static(vec![key]), ..issuer(TenantClaimName::TenantOrSubject) }]);
     let forged = EncodingKey::from_secret(public.as_bytes());
     let forged = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(), &forged).unwrap();
     assert_eq!(tokens.verify(&forged), Err(Refusal::Signature));

@@ -22,8 +22,26 @@ async fn hostile_user_ids_never_share_a_namespace() {
     let app = TestApp::start().await;
     let long = "x".repeat(300);
     let hostile = [
-        "system", "a_b", "a-b", "A_B", "a.b", "../x", "x", "ä", "a", "日本", "a b", "a/b", "tenant-a", "-a", "a-", "kube-system",
-        "%2e%2e", "a\u{202e}b", &long, &long[..299],
+        "system",
+        "a_b",
+        "a-b",
+        "A_B",
+        "a.b",
+        "../x",
+        "x",
+        "ä",
+        "a",
+        "日本",
+        "a b",
+        "a/b",
+        "tenant-a",
+        "-a",
+        "a-",
+        "kube-system",
+        "%2e%2e",
+        "a\u{202e}b",
+        &long,
+        &long[..299],
     ];
     let mut seen = HashSet::new();
     for user in hostile {

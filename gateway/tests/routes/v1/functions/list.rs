@@ -60,7 +60,9 @@ async fn a_query_that_cannot_be_meant_is_refused() {
     let page = app.get(&token, "/v1/functions?limit=1").await.json();
     let cursor = page["next_cursor"].as_str().unwrap();
     let foreign = format!("cursor={cursor}&sort=-createdAt");
-    for query in ["limit=0", "limit=1001", "sort=size", "phase=running", "colour=red", "q=a&q=b", "cursor=x", "q=%zz", &foreign] {
+    for query in
+        ["limit=0", "limit=1001", "sort=size", "phase=running", "colour=red", "q=a&q=b", "cursor=x", "q=%zz", &foreign]
+    {
         assert_eq!(app.get(&token, &format!("/v1/functions?{query}")).await.problem(), "malformed-request", "{query}");
     }
 }

@@ -38,7 +38,10 @@ async fn put_replaces_everything() {
     let again = f.send(Method::PUT, document, &[]).await;
     assert_eq!((again.status, &again.json()["generation"]), (StatusCode::OK, &json!(2)));
     assert_eq!(f.send(Method::PUT, json!({"name": "b", "image": "a:1"}), &[]).await.problem(), "invalid-fields");
-    assert_eq!(f.app.call(Method::PUT, "/v1/functions/b", &f.token, json!({"image": "a:1"}), &[]).await.problem(), "not-found");
+    assert_eq!(
+        f.app.call(Method::PUT, "/v1/functions/b", &f.token, json!({"image": "a:1"}), &[]).await.problem(),
+        "not-found"
+    );
 }
 
 #[tokio::test]
@@ -79,7 +82,11 @@ async fn a_stale_version_is_not_written_over() {
     let body = json!({"image": "a:3"});
     for method in [Method::PUT, Method::PATCH, Method::DELETE] {
         let reply = f.send(method.clone(), body.clone(), &[("if-match", old)]).await;
-        assert_eq!((reply.status, reply.problem().as_str()), (StatusCode::PRECONDITION_FAILED, "precondition-failed"), "{method}");
+        assert_eq!(
+            (reply.status, reply.problem().as_str()),
+            (StatusCode::PRECONDITION_FAILED, "precondition-failed"),
+            "{method}"
+        );
     }
     for (condition, status) in [
         ("*", StatusCode::OK),
@@ -120,9 +127,11 @@ async fn a_deleted_name_is_free_at_once() {
 #[tokio::test]
 async fn dry_runs_change_nothing() {
     let f = fixture().await;
-    for (method, body) in
-        [(Method::PUT, json!({"image": "a:2"})), (Method::PATCH, json!({"image": "a:2"})), (Method::DELETE, Value::Null)]
-    {
+    for (method, body) in [
+        (Method::PUT, json!({"image": "a:2"})),
+        (Method::PATCH, json!({"image": "a:2"})),
+        (Method::DELETE, Value::Null),
+    ] {
         let path = "/v1/functions/a?dry_run=true";
         let reply = f.app.call(method.clone(), path, &f.token, body, &[]).await;
         assert_eq!(reply.status, StatusCode::OK, "{method} {reply:?}");
