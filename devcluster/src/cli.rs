@@ -7,10 +7,11 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     contained,
     error::{Error, Result},
+    layout::root,
     packages,
     run::{self, Run},
     supervisor, tools,
-    up::{self, Wish},
+    up::{self, PlatformWish, Wish},
 };
 
 /// A real Kubernetes and PostgreSQL on this machine.
@@ -44,6 +45,9 @@ struct UpArguments {
     /// Start Kubernetes and PostgreSQL alone
     #[arg(long)]
     cluster_only: bool,
+    /// Use the gateway and the controller in this folder instead of building them
+    #[arg(long, conflicts_with = "cluster_only")]
+    programs: Option<PathBuf>,
     /// Port of the API, on loopback
     #[arg(long, env = "EVENTFLOW_PORT", default_value_t = 8080)]
     port: u16,
@@ -130,13 +134,7 @@ impl Cli {
     /// When it cannot be done.
     pub fn execute(self) -> Result<u8> {
         match &self.command {
-            Verb::Up(arguments) => {
-                let UpArguments { data, kubeconfig, cluster_only, port, admin_port } = arguments;
-                let (data, kubeconfig) =
-                    (self.data(data)?, kubeconfig.clone().filter(|path| !path.as_os_str().is_empty()));
-                let (cluster_only, port, admin_port) = (*cluster_only, *port, *admin_port);
-                up::up(Wish { data, tools: self.tools()?, kubeconfig, cluster_only, port, admin_port }).map(|()| 0)
-            }
+            Verb::Up(arguments) => up::up(self.wish(arguments)?).map(|()| 0),
             Verb::Status(data) => Ok(if up::status(&self.data(data)?)? { 0 } else { 3 }),
             Verb::Logs { data, component } => up::logs(&self.data(data)?, component.as_deref()).map(|()| 0),
             Verb::Down(data) => up::down(&self.data(data)?).map(|()| 0),
@@ -158,9 +156,18 @@ impl Cli {
         }
     }
 
+    fn wish(&self, arguments: &UpArguments) -> Result<Wish> {
+        let UpArguments { data, kubeconfig, cluster_only, programs, port, admin_port } = arguments;
+        let programs = programs.as_deref().map(absolute).transpose()?;
+        // Set to nothing is not set.
+        let kubeconfig = kubeconfig.as_deref().filter(|path| !path.as_os_str().is_empty()).map(absolute).transpose()?;
+        let platform = (!cluster_only).then_some(PlatformWish { programs, port: *port, admin_port: *admin_port });
+        Ok(Wish { data: self.data(data)?, tools: self.tools()?, kubeconfig, platform })
+    }
+
     fn data(&self, arguments: &DataArguments) -> Result<PathBuf> {
         if let Some(data) = &arguments.data {
-            return std::path::absolute(data).map_err(Error::io(format!("find {}", data.display())));
+            return absolute(data);
         }
         if rustix::process::geteuid().is_root() {
             return Ok("/var/lib/eventflow-dev".into());
@@ -173,6 +180,11 @@ impl Cli {
         let cache = self.cache.clone().or_else(|| Some(self.home.as_ref()?.join(".cache")));
         let cache =
             cache.ok_or_else(|| Error::Precondition("neither XDG_CACHE_HOME nor HOME is set: set one".into()))?;
-        tools::ensure(Path::new(env!("CARGO_MANIFEST_DIR")), &cache)
+        tools::ensure(&root().join("devcluster"), &cache)
     }
+}
+
+/// The supervisor works in another folder.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(Error::io(format!("find {}", path.display())))
 }

@@ -200,7 +200,6 @@ fn with_cluster(command: &[String], layout: &Layout) -> Result<u8> {
 }
 
 /// The built kubectl and helm first, so that commands use the cluster's own versions.
-#[expect(clippy::disallowed_methods, reason = "PATH is handed on, it configures nothing here")]
 fn path_with(tools: &Path) -> Result<std::ffi::OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(tools.to_owned()).chain(std::env::split_paths(&path));

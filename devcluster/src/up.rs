@@ -34,8 +34,15 @@ pub struct Wish {
     pub tools: PathBuf,
     /// A cluster to use instead of one of our own.
     pub kubeconfig: Option<PathBuf>,
-    /// Kubernetes and PostgreSQL alone.
-    pub cluster_only: bool,
+    /// The gateway and the controller; none for Kubernetes and PostgreSQL alone.
+    pub platform: Option<PlatformWish>,
+}
+
+/// How the gateway and the controller shall run.
+#[derive(Debug)]
+pub struct PlatformWish {
+    /// The folder of their programs; none to build them.
+    pub programs: Option<PathBuf>,
     /// The port of the API.
     pub port: u16,
     /// The gateway's admin port.
@@ -64,11 +71,12 @@ pub fn up(wish: Wish) -> Result<()> {
     fs::create_dir_all(&wish.data).map_err(Error::io(format!("make the folder {}", wish.data.display())))?;
     let _one_at_a_time = lock(&wish.data)?;
     let images = if kubeconfig.is_none() { Some(images::build(root())?) } else { None };
-    let platform = if wish.cluster_only {
-        None
-    } else {
-        let programs = build_platform()?;
-        Some(PlatformPlan { programs, root: root().to_owned(), port: wish.port, admin_port: wish.admin_port })
+    let platform = match wish.platform {
+        None => None,
+        Some(PlatformWish { programs, port, admin_port }) => {
+            let programs = programs.map_or_else(build_platform, Ok)?;
+            Some(PlatformPlan { programs, root: root().to_owned(), port, admin_port })
+        }
     };
     let plan = Plan { data: wish.data, tools: wish.tools, images, kubeconfig, contained: is_root, platform };
     if control::status(&plan.data)?.is_some() {
