@@ -18,6 +18,9 @@ use crate::world::{Name, World};
 /// Most differences remembered as not ours to mend.
 const TOLERATED_MAX: usize = 10_000;
 
+/// Attempts to write an object whole while others write it too.
+const REPLACE_ATTEMPTS: usize = 5;
+
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -124,15 +127,28 @@ impl Applier {
         let params = PatchParams::apply(labels::CONTROLLER_MANAGER).force();
         let applied = api.patch(&name.name, &params, &Patch::Apply(desired)).await;
         let mut written: K = applied.map_err(|source| failed::<K>("apply", name, source))?;
-        if digest_of(&written) != wanted {
+        let mut replaced = false;
+        for _ in 0..REPLACE_ATTEMPTS {
+            if replaced || digest_of(&written) == wanted {
+                break;
+            }
             // Applying adds and sets, but leaves what others added to our lists and maps: write it whole.
             let whole: K = serde_json::from_value(whole(&written, desired)?)?;
             let params = PostParams { field_manager: Some(labels::CONTROLLER_MANAGER.to_owned()), dry_run: false };
-            let replaced = api.replace(&name.name, &params, &whole).await;
-            written = replaced.map_err(|source| failed::<K>("replace", name, source))?;
+            written = match api.replace(&name.name, &params, &whole).await {
+                Ok(whole) => {
+                    replaced = true;
+                    whole
+                }
+                // Its status changed meanwhile, most likely.
+                Err(kube::Error::Api(status)) if status.is_conflict() => {
+                    api.get(&name.name).await.map_err(|source| failed::<K>("get", name, source))?
+                }
+                Err(source) => return Err(failed::<K>("replace", name, source)),
+            };
         }
         let digest = digest_of(&written);
-        if digest != wanted {
+        if digest != wanted && replaced {
             self.tolerate(wanted, digest, &written);
         }
         self.world.record(&written);

@@ -94,7 +94,7 @@ pub struct AdminConfig {
 #[derive(Debug, Clone, Args)]
 pub struct LogConfig {
     /// What is logged: a level, or directives such as `info,controller=debug`.
-    #[arg(long, env = "EVENTFLOW_LOG", default_value = "info")]
+    #[arg(long, env = "EVENTFLOW_LOG", default_value = "info,kube_client=off")]
     pub log: String,
     /// How it is written.
     #[arg(long, env = "EVENTFLOW_LOG_FORMAT", default_value = "text")]

@@ -8,6 +8,7 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 
+use crate::telemetry::chain;
 use crate::world::Name;
 
 /// Events that may wait to be sent.
@@ -28,7 +29,7 @@ impl Events {
         let task = async move {
             while let Some((regarding, event)) = receiver.recv().await {
                 if let Err(error) = recorder.publish(&event, &regarding).await {
-                    tracing::warn!(error = %error, object.name = regarding.name, "An event could not be sent");
+                    tracing::warn!(error = chain(&error), object.name = regarding.name, "An event could not be sent");
                 }
             }
         };

@@ -12,6 +12,7 @@ use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::LeaseConfig;
+use crate::telemetry::chain;
 
 /// One candidate.
 pub struct Candidate {
@@ -51,7 +52,7 @@ impl Candidate {
             match timeout(self.config.lease_renew_deadline, self.attempt()).await {
                 Ok(Ok(Attempt::Held(epoch))) => return epoch,
                 Ok(Ok(Attempt::Taken)) => (),
-                Ok(Err(error)) => tracing::warn!(error = %error, "The lease cannot be read or written"),
+                Ok(Err(error)) => tracing::warn!(error = chain(&error), "The lease cannot be read or written"),
                 Err(_) => tracing::warn!("The lease cannot be read or written in time"),
             }
             sleep(self.config.lease_retry_period).await;
@@ -68,7 +69,7 @@ impl Candidate {
             match timeout(left, self.attempt()).await {
                 Ok(Ok(Attempt::Held(_))) => renewed = before,
                 Ok(Ok(Attempt::Taken)) => return,
-                Ok(Err(error)) => tracing::warn!(error = %error, "The lease could not be renewed"),
+                Ok(Err(error)) => tracing::warn!(error = chain(&error), "The lease could not be renewed"),
                 Err(_) => return,
             }
         }
@@ -89,7 +90,7 @@ impl Candidate {
         };
         match timeout(self.config.lease_retry_period, give_back).await {
             Ok(Ok(())) => (),
-            Ok(Err(error)) => tracing::warn!(error = %error, "The lease could not be given back"),
+            Ok(Err(error)) => tracing::warn!(error = chain(&error), "The lease could not be given back"),
             Err(_) => tracing::warn!("The lease could not be given back in time"),
         }
     }

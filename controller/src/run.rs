@@ -153,7 +153,10 @@ async fn surroundings(client: &Client, config: &Config) -> Surroundings {
         match api_server_addresses(client).await {
             Ok(addresses) => break addresses,
             Err(error) => {
-                tracing::warn!(error = %error, "The API server's addresses cannot be read; no work without them");
+                tracing::warn!(
+                    error = chain(&error),
+                    "The API server's addresses cannot be read; no work without them"
+                );
                 sleep(START_RETRY).await;
             }
         }

@@ -20,15 +20,22 @@ pub fn start(config: &LogConfig) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// An error and its causes, in one line.
+/// An error and its causes, in one line. Kube's errors repeat their causes and print them in full; of those only
+/// the API server's own sentence is taken.
 #[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let (words, last) = match error.downcast_ref::<kube::Error>() {
+            Some(kube::Error::Api(status)) => (format!("{} ({})", status.message, status.code), true),
+            _ => (error.to_string(), false),
+        };
+        if !text.contains(&words) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&words);
+        }
+        next = error.source().filter(|_| !last);
     }
     text
 }

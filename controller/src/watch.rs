@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use crate::metrics::Metrics;
+use crate::telemetry::chain;
 use crate::world::child::{Child, see};
 use crate::world::table::Seen;
 use crate::world::{Change, Name, World, views};
@@ -88,7 +89,7 @@ impl Source {
                 Ok(event) => take(change(event, &read)),
                 Err(error) => {
                     self.metrics.watch_failed(kind);
-                    tracing::warn!(kind, error = %error, "A watch was interrupted; it goes on by itself");
+                    tracing::warn!(kind, error = chain(&error), "A watch was interrupted; it goes on by itself");
                 }
             }
         }

@@ -81,9 +81,9 @@ async fn remove_orphans(
     let orphans = |kind: ChildKind, keep: bool| {
         let members = context.world.tables().children(kind).members(&Key::Function(name.clone()));
         let wanted = |child: &Name| keep && child.name == own;
-        let orphans = members.into_iter().filter(|(child, seen)| {
-            seen.view.is_owned_by(&function.uid) && !seen.view.deleting && !wanted(child)
-        });
+        let orphans = members
+            .into_iter()
+            .filter(|(child, seen)| seen.view.is_owned_by(&function.uid) && !seen.view.deleting && !wanted(child));
         orphans.collect::<Vec<_>>()
     };
     let (deployments, services) = (orphans(ChildKind::Deployment, true), orphans(ChildKind::Service, service));
