@@ -165,8 +165,16 @@ async fn look_at(inner: &Inner, keys: &[Key]) -> Result<(), Hold> {
         let Some(function) = inner.functions.get(&key.0, &key.1) else { continue };
         if rows.get(key).is_some_and(|row| agree(row, &function)) {
             inner.desk.checked(&function, Checked::of(&function));
-        } else {
-            adopt(inner, &function).await?;
+            continue;
+        }
+        match adopt(inner, &function).await {
+            Err(hold) if hold.is_outage() => return Err(hold),
+            // One object that cannot be taken over must not keep the rest waiting.
+            Err(hold) => tracing::warn!(
+                object.namespace = key.0, object.name = key.1, error = %chain(&hold),
+                "A change made in the cluster cannot be taken over"
+            ),
+            Ok(()) => {}
         }
     }
     Ok(())

@@ -41,6 +41,17 @@ pub(super) enum Hold {
     Store(#[from] StoreError),
 }
 
+impl Hold {
+    /// Whether nothing but the way is at fault, for this row as for every other.
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Store(error) => error.is_outage(),
+            Self::NoNamespace | Self::Older | Self::Contended | Self::Refused(_) => false,
+        }
+    }
+}
+
 /// Most rounds of looking and writing; each lost one means that somebody else wrote.
 const ROUNDS: usize = 6;
 
@@ -97,8 +108,9 @@ async fn may_write(inner: &Inner, row: &FunctionRow, current: &Function) -> Resu
         Some(other) => match inner.store.function_life(other).await? {
             // Its own deletion comes first.
             Life::Leaving => Err(Hold::Older),
-            // The name went from this row to that one: this row is deleted by now, so its intent is void.
-            Life::Live => Ok(false),
+            // Either the name went from this row to that one, so that this one's intent is void; or somebody copied
+            // another function's annotations.
+            Life::Live => Ok(inner.store.function_life(row.id).await? == Life::Live),
             // An annotation that somebody copied.
             Life::Purged | Life::Unknown => Ok(true),
         },

@@ -11,8 +11,8 @@ use super::{Applied, Inner, object};
 use crate::failpoint;
 use crate::store::{FunctionRow, StoreError};
 
-/// Rows taken at a time, and carried at the same time.
-const BATCH: i64 = 32;
+/// Rows taken at a time, and carried at the same time: a claim must outlast the carrying of all of them.
+const BATCH: usize = 32;
 /// Longest time for one row; shorter than a claim lasts.
 const ROW_DEADLINE: Duration = Duration::from_secs(2);
 /// How often to look without being woken: other gateways' rows, and those whose time has come.
@@ -23,9 +23,9 @@ const SOON: Duration = Duration::from_millis(300);
 /// Works for ever.
 pub(super) async fn run(inner: Arc<Inner>) {
     loop {
-        match inner.store.pending_claim(BATCH).await {
+        match inner.store.pending_claim(BATCH as i64).await {
             Ok(rows) if !rows.is_empty() => {
-                futures::stream::iter(rows).for_each_concurrent(8, |row| carry_due(Arc::clone(&inner), row)).await;
+                futures::stream::iter(rows).for_each_concurrent(BATCH, |row| carry_due(Arc::clone(&inner), row)).await;
                 continue;
             }
             Ok(_) => {}
@@ -42,6 +42,9 @@ async fn carry_due(inner: Arc<Inner>, row: FunctionRow) {
 
 /// Carries one row for a caller who waits, trying again for as long as what it waits for usually comes at once.
 pub(super) async fn carry_now(inner: &Inner, row: &FunctionRow, deadline: Duration) -> Applied {
+    if row.deleted_at.is_none() && row.is_synced() {
+        return Applied::Yes;
+    }
     let end = tokio::time::Instant::now() + deadline;
     let mut tenants = inner.tenants.changes();
     loop {
