@@ -1,6 +1,7 @@
 //! Flags and environment: one struct per concern, read once, checked once into a [`Config`]. Nothing else in the
 //! gateway reads the environment. Every flag can be given as a variable: `--listen` as `EVENTFLOW_LISTEN`.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -15,32 +16,33 @@ use crate::store::StoreConfig;
 
 /// EventFlow's gateway: the HTTP API of a multi-tenant function platform on Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "gateway", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(name = "gateway", version, after_help = AFTER_HELP)]
 pub struct Cli {
+    /// What to do.
     #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    serve: Option<ServeArgs>,
+    pub command: Command,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would print it as the program's help")]
     pub log: LogArgs,
 }
 
+/// Said below the list of commands.
+const AFTER_HELP: &str = "Without a command, serve is meant: `gateway serve --help` explains its flags.";
+/// Words that may stand first; before anything else, `serve` is put.
+const FIRST_WORDS: [&str; 7] = ["serve", "migrate", "help", "-h", "--help", "-V", "--version"];
+
 impl Cli {
-    /// What to do; serving, if nothing else is said.
+    /// Reads the command line, the program's name first.
     ///
-    /// Ends the process with the usage when serving is asked for without its flags.
-    #[must_use]
-    pub fn into_command(self) -> Command {
-        match (self.command, self.serve) {
-            (Some(command), _) => command,
-            (None, Some(serve)) => Command::Serve(Box::new(serve)),
-            // Parsing again as a subcommand names what is missing.
-            (None, None) => match Self::parse_from(["gateway", "serve"]).command {
-                Some(command) => command,
-                None => std::process::exit(2),
-            },
+    /// # Errors
+    /// What is wrong with it; also help and version, which end the program.
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut args: Vec<OsString> = args.into_iter().collect();
+        let has_verb = args.get(1).and_then(|word| word.to_str()).is_some_and(|word| FIRST_WORDS.contains(&word));
+        if !has_verb {
+            args.insert(args.len().min(1), "serve".into());
         }
+        Self::try_parse_from(args)
     }
 }
 
@@ -371,10 +373,13 @@ impl FromStr for Size {
 mod tests {
     use super::*;
 
+    fn read(words: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::read(words.iter().map(OsString::from))
+    }
+
     fn config(flags: &[&str]) -> Result<Config, String> {
         let all = [&["gateway", "--database-url", "postgres://u:secret@h/d"], flags].concat();
-        let cli = Cli::try_parse_from(all).map_err(|error| error.to_string())?;
-        match cli.into_command() {
+        match read(&all).map_err(|error| error.to_string())?.command {
             Command::Serve(args) => Config::try_from(*args).map_err(|error| error.to_string()),
             Command::Migrate(_) => Err("migrate".to_owned()),
         }
@@ -397,9 +402,9 @@ mod tests {
     #[test]
     fn serving_needs_no_subcommand_and_migrating_no_flags_of_serving() {
         let words = ["gateway", "serve", "--database-url", "x", "--dev-issuer"];
-        assert!(matches!(Cli::try_parse_from(words).unwrap().into_command(), Command::Serve(_)));
+        assert!(matches!(read(&words).unwrap().command, Command::Serve(_)));
         let words = ["gateway", "migrate", "--database-url", "x", "--log-format", "text"];
-        assert!(matches!(Cli::try_parse_from(words).unwrap().into_command(), Command::Migrate(_)));
+        assert!(matches!(read(&words).unwrap().command, Command::Migrate(_)));
     }
 
     #[test]

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use gateway::config::{Cli, Command, Config};
 use gateway::{app, error, store, telemetry};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     if let Err(error) = telemetry::start(&cli.log) {
         eprintln!("gateway: {error}");
         return ExitCode::from(2);
@@ -17,7 +16,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error),
     };
     let outcome: Result<(), Box<dyn std::error::Error>> = runtime.block_on(async {
-        match cli.into_command() {
+        match cli.command {
             Command::Serve(args) => Ok(app::run(Config::try_from(*args)?).await?),
             Command::Migrate(args) => Ok(store::migrate(&args.database_url).await?),
         }

@@ -25,6 +25,9 @@ pub async fn create(app: Arc<App>, mut call: Call) -> Answer {
     let Some(issuer) = app.auth.dev() else { return Err(ApiError::no_such_route()) };
     call.query()?.finish()?;
     let (body, _) = call.json(&["application/json"]).await?;
+    if !body.is_object() {
+        return Err(ApiError::malformed("The body must be a JSON object."));
+    }
     let request: TokenRequest = serde_json::from_value(body)
         .map_err(|error| ApiError::malformed(format!("The body does not fit: {error}.")))?;
     let claim = check(&request).map_err(ApiError::invalid)?;

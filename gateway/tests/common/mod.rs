@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use devcluster::TestCluster;
+use eventflow_api::function::Function;
 use eventflow_api::labels;
+use eventflow_api::tenant::Tenant;
+use eventflow_api::tier::Tier;
 use gateway::app::App;
 use gateway::auth::{Auth, AuthConfig};
 use gateway::cluster::Cluster;
@@ -22,11 +25,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{DeleteParams, PostParams};
-use kube::{Api, ResourceExt};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, CustomResourceExt, ResourceExt};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 use tokio_util::sync::CancellationToken;
@@ -117,6 +122,8 @@ impl TestApp {
         let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig_path()).unwrap();
         let kube = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
         let kube = kube::Client::try_from(kube).unwrap();
+        static CRDS: OnceCell<()> = OnceCell::const_new();
+        CRDS.get_or_init(|| install_crds(kube.clone())).await;
         let shutdown = CancellationToken::new();
         let (watches, mut tasks) = Cluster::start(kube.clone(), store.clone(), shutdown.clone());
         tasks.detach_all();
@@ -250,6 +257,20 @@ pub async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
     while !so().await {
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn install_crds(client: kube::Client) {
+    let api: Api<CustomResourceDefinition> = Api::all(client);
+    for crd in [Function::crd(), Tenant::crd(), Tier::crd()] {
+        let name = crd.name_any();
+        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
+        eventually("the CRD is served", async || {
+            let status = api.get(&name).await.unwrap().status;
+            let conditions = status.and_then(|status| status.conditions).unwrap_or_default();
+            conditions.iter().any(|c| c.type_ == "Established" && c.status == "True")
+        })
+        .await;
     }
 }
 
