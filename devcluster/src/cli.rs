@@ -145,6 +145,7 @@ impl Cli {
                 Ok(0)
             }
             Verb::Run(arguments) => {
+                run::check_rights(arguments.node)?;
                 packages::ensure(arguments.node)?;
                 run::around(&arguments.command, &self.tools()?, arguments.node, arguments.logs.as_deref())
             }
@@ -162,7 +163,7 @@ impl Cli {
         // Set to nothing is not set.
         let kubeconfig = kubeconfig.as_deref().filter(|path| !path.as_os_str().is_empty()).map(absolute).transpose()?;
         let platform = (!cluster_only).then_some(PlatformWish { programs, port: *port, admin_port: *admin_port });
-        Ok(Wish { data: self.data(data)?, tools: self.tools()?, kubeconfig, platform })
+        Ok(Wish { data: self.data(data)?, cache: self.cache()?, kubeconfig, platform })
     }
 
     fn data(&self, arguments: &DataArguments) -> Result<PathBuf> {
@@ -177,10 +178,12 @@ impl Cli {
     }
 
     fn tools(&self) -> Result<PathBuf> {
+        tools::ensure(&root().join("devcluster"), &self.cache()?)
+    }
+
+    fn cache(&self) -> Result<PathBuf> {
         let cache = self.cache.clone().or_else(|| Some(self.home.as_ref()?.join(".cache")));
-        let cache =
-            cache.ok_or_else(|| Error::Precondition("neither XDG_CACHE_HOME nor HOME is set: set one".into()))?;
-        tools::ensure(&root().join("devcluster"), &cache)
+        cache.ok_or_else(|| Error::Precondition("neither XDG_CACHE_HOME nor HOME is set: set one".into()))
     }
 }
 

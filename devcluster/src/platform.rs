@@ -110,7 +110,7 @@ impl PlatformPlan {
     /// The controller's admin port.
     #[must_use]
     pub fn controller_port(&self) -> u16 {
-        self.admin_port + 1
+        self.admin_port.saturating_add(1)
     }
 }
 

@@ -11,23 +11,28 @@ use serde_json::Value;
 
 use crate::{
     error::{Error, Result},
-    layout::{BRIDGE, Layout, POD_NETWORK, SERVICE_NETWORK, loopback},
+    layout::{BRIDGE, POD_NETWORK, Ports, SERVICE_NETWORK, loopback},
     process::run,
 };
 
 /// Free space that a start needs: images, logs, the stores, and the build.
 const SPACE: u64 = 4 << 30;
 
-/// Checks the disk, the addresses and the ports; `gateway` is the gateway's and the admin ports.
+/// Checks the disk, the addresses and the ports; `platform` is the port of the API and the gateway's admin port.
 ///
 /// # Errors
 /// The first thing that is not as it has to be.
-pub fn check(layout: &Layout, gateway: &[(u16, &'static str)]) -> Result<()> {
-    check_space(&layout.data)?;
-    let ports = layout.ports;
-    let mut wanted = gateway.to_vec();
+pub fn check(data: &Path, node: bool, platform: Option<(u16, u16)>) -> Result<()> {
+    check_space(data)?;
+    let ports = Ports::FIXED;
+    let mut wanted = Vec::new();
+    if let Some((port, admin_port)) = platform {
+        wanted.push((port, "the gateway"));
+        wanted.push((admin_port, "the gateway's admin port"));
+        wanted.push((admin_port.saturating_add(1), "the controller's admin port"));
+    }
     wanted.push((ports.postgres, "PostgreSQL"));
-    if layout.node {
+    if node {
         check_routes()?;
         wanted.extend([
             (ports.etcd, "etcd"),

@@ -43,9 +43,8 @@ pub fn around(command: &[String], tools: &Path, node: bool, logs: Option<&Path>)
         let images = if node { Some(images::build(root())?) } else { None };
         let (tools, logs) = (tools.to_owned(), logs.map(Path::to_owned));
         contained_run(command, &Run { name, data, tools, images, logs })
-    } else if node {
-        Err(Error::Precondition("a node needs root: run this with sudo, or without --node for a control plane".into()))
     } else {
+        check_rights(node)?;
         let _alive = claim(&data)?;
         let ports = Ports::free().map_err(Error::io("find free ports"))?;
         let layout = layout(Run { name, data: data.clone(), tools: tools.to_owned(), images: None, logs: None }, ports);
@@ -54,6 +53,18 @@ pub fn around(command: &[String], tools: &Path, node: bool, logs: Option<&Path>)
         drop(fs::remove_dir_all(&data));
         code
     }
+}
+
+/// Whether we may start what was asked for.
+///
+/// # Errors
+/// When a node is asked for and we are not root.
+pub fn check_rights(node: bool) -> Result<()> {
+    if node && !rustix::process::geteuid().is_root() {
+        let sentence = "a node needs root: run this with sudo, or without --node for a control plane";
+        return Err(Error::Precondition(sentence.to_owned()));
+    }
+    Ok(())
 }
 
 /// What the outer process hands to the inner one.

@@ -77,8 +77,7 @@ const STRIPPED: &str = "-s -w";
 /// `go build` up to the packages.
 fn go_build(module: &Path, into: &Path, link: &str) -> Command {
     let mut command = Command::new("go");
-    // Without C the programs do not depend on the machine's libraries.
-    command.current_dir(module).env("CGO_ENABLED", "0").args(["build", "-trimpath", "-o"]).arg(into);
+    command.current_dir(module).args(["build", "-trimpath", "-o"]).arg(into);
     command.args(["-ldflags", link]);
     command
 }

@@ -22,7 +22,7 @@ use crate::{
     plan::{Plan, PlatformPlan},
     preflight,
     process::{run, run_shown},
-    supervisor,
+    supervisor, tools,
 };
 
 /// What `up` was asked for.
@@ -30,8 +30,8 @@ use crate::{
 pub struct Wish {
     /// The data folder.
     pub data: PathBuf,
-    /// The folder of the built tools.
-    pub tools: PathBuf,
+    /// The folder of caches, for the built tools.
+    pub cache: PathBuf,
     /// A cluster to use instead of one of our own.
     pub kubeconfig: Option<PathBuf>,
     /// The gateway and the controller; none for Kubernetes and PostgreSQL alone.
@@ -68,18 +68,26 @@ pub fn up(wish: Wish) -> Result<()> {
             "a node needs root: run `sudo make up`, or set KUBECONFIG to use a cluster you have".to_owned(),
         ));
     }
+    let node = kubeconfig.is_none();
     fs::create_dir_all(&wish.data).map_err(Error::io(format!("make the folder {}", wish.data.display())))?;
     let _one_at_a_time = lock(&wish.data)?;
-    let images = if kubeconfig.is_none() { Some(images::build(root())?) } else { None };
-    let platform = match wish.platform {
-        None => None,
-        Some(PlatformWish { programs, port, admin_port }) => {
-            let programs = programs.map_or_else(build_platform, Ok)?;
-            Some(PlatformPlan { programs, root: root().to_owned(), port, admin_port })
-        }
-    };
-    let plan = Plan { data: wish.data, tools: wish.tools, images, kubeconfig, contained: is_root, platform };
-    if control::status(&plan.data)?.is_some() {
+    let runs = control::status(&wish.data)?.is_some();
+    if !runs {
+        // What a killed cluster left behind.
+        restore(&wish.data)?;
+        packages::ensure(node)?;
+        // Before the builds, which take minutes.
+        preflight::check(
+            &wish.data,
+            node,
+            wish.platform.as_ref().map(|platform| (platform.port, platform.admin_port)),
+        )?;
+    }
+    let tools = tools::ensure(&root().join("devcluster"), &wish.cache)?;
+    let images = if node { Some(images::build(root())?) } else { None };
+    let platform = wish.platform.map(plan_platform).transpose()?;
+    let plan = Plan { data: wish.data, tools, images, kubeconfig, contained: is_root, platform };
+    if runs {
         control::renew(&plan.data)?;
     } else {
         start(&plan)?;
@@ -113,19 +121,19 @@ fn build_platform() -> Result<PathBuf> {
     Ok(root().join("target/release"))
 }
 
+fn plan_platform(wish: PlatformWish) -> Result<PlatformPlan> {
+    let PlatformWish { programs, port, admin_port } = wish;
+    let programs = programs.map_or_else(build_platform, Ok)?;
+    Ok(PlatformPlan { programs, root: root().to_owned(), port, admin_port })
+}
+
+/// Puts the machine back as it was before the cluster in `data` started, if one did.
+fn restore(data: &Path) -> Result<()> {
+    if data.join("plan.json").exists() { host::restore(&Plan::read(data)?.layout()) } else { Ok(()) }
+}
+
 fn start(plan: &Plan) -> Result<()> {
     let layout = plan.layout();
-    // What a killed cluster left behind.
-    host::restore(&layout)?;
-    packages::ensure(layout.node)?;
-    let ports = plan.platform.as_ref().map(|platform| {
-        vec![
-            (platform.port, "the gateway"),
-            (platform.admin_port, "the gateway's admin port"),
-            (platform.controller_port(), "the controller's admin port"),
-        ]
-    });
-    preflight::check(&layout, &ports.unwrap_or_default())?;
     layout.create_folders()?;
     plan.write()?;
     drop(fs::remove_file(supervisor::failure_file(&plan.data)));
