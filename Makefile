@@ -1,14 +1,19 @@
 # Every command a person or CI runs. `make` alone lists them.
 
 CARGO      ?= cargo
+# Where `cargo test` puts programs.
+BUILT       = $(or $(CARGO_TARGET_DIR),target)/debug
 DEVCLUSTER  = $(CARGO) run --quiet --package eventflow-devcluster --
-# Crates with tests that need PostgreSQL and an API server, and those that need pods too.
-CLUSTER_CRATES = eventflow-gateway eventflow-controller
-NODE_CRATES    = eventflow-devcluster eventflow-e2e
+# Tests that need PostgreSQL and an API server, and those that need pods too: by file, because naming crates instead
+# would build the dependencies again with other features.
+CLUSTER_TESTS = $(call tests,gateway controller)
+NODE_TESTS    = $(call tests,devcluster e2e)
+tests         = $(addprefix --test ,$(sort $(foreach crate,$(1),$(basename $(notdir $(wildcard $(crate)/tests/*.rs)\
+                $(patsubst %/main.rs,%,$(wildcard $(crate)/tests/*/main.rs)))))))
 # Where test runs leave the logs of the clusters they ran in.
-TEST_LOGS   = target/cluster-logs
+TEST_LOGS     = $(BUILT)/cluster-logs
 # Narrow `make test` down: TESTS="name_of_a_test".
-TESTS      ?=
+TESTS        ?=
 # What `make bench` measures.
 QUESTIONS  ?= create list get memory reconcile admission-queue admission-verdict admission-plain admission-scale
 
@@ -42,10 +47,10 @@ check: ## format, lints, dependency rules, documents, and the tests that need no
 
 test: check ## everything: `make check`, then against a real control plane, then against real pods
 	$(CARGO) test --workspace --no-run
-	$(DEVCLUSTER) run --logs $(TEST_LOGS)/control-plane -- \
-		$(CARGO) test --offline $(addprefix --package ,$(CLUSTER_CRATES)) --test '*' -- $(TESTS)
-	$(DEVCLUSTER) run --node --logs $(TEST_LOGS)/node -- \
-		$(CARGO) test --offline $(addprefix --package ,$(NODE_CRATES)) --test '*' -- $(TESTS)
+	$(BUILT)/devcluster run --logs $(TEST_LOGS)/control-plane -- \
+		$(CARGO) test --offline --workspace $(CLUSTER_TESTS) -- $(TESTS)
+	$(BUILT)/devcluster run --node --logs $(TEST_LOGS)/node -- \
+		$(CARGO) test --offline --workspace $(NODE_TESTS) -- $(TESTS)
 
 crds: ## write helm/crds from the types in api/
 	$(CARGO) run --quiet --package eventflow-controller --bin crdgen
