@@ -44,7 +44,6 @@ impl Platform {
         let logs = std::env::temp_dir().join(format!("eventflow-e2e-{}", std::process::id()));
         std::fs::create_dir_all(&logs).expect("a folder for logs");
         let (gateway_address, gateway_admin, controller_admin) = (free_address(), free_address(), free_address());
-        let kubeconfig = cluster.kubeconfig_path().to_str().expect("a path in UTF-8").to_owned();
         let kubectl = |args: &[&str]| output(Command::new("kubectl").args(args)).expect("kubectl");
         kubectl(&["apply", "--server-side", "-f", &repository("helm/crds")]);
         kubectl(&["apply", "--server-side", "-f", &repository("helm/tiers.yaml")]);
@@ -62,13 +61,10 @@ impl Platform {
                 &gateway_admin,
                 "--database-url",
                 &database_url,
-                "--kubeconfig",
-                &kubeconfig,
                 "--dev-issuer",
             ],
         );
-        let controller =
-            start("controller", &logs, &["--admin-listen", &controller_admin, "--kubeconfig", &kubeconfig]);
+        let controller = start("controller", &logs, &["--admin-listen", &controller_admin]);
         wait_ready(&gateway_admin, &logs);
         wait_ready(&controller_admin, &logs);
         let base = format!("http://{gateway_address}");

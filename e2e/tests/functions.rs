@@ -47,10 +47,10 @@ async fn an_image_becomes_an_answering_function() {
 
     let echo = platform.call_pod(&alice.tenant, "hello", 8080, "/some/path?x=1").await;
     assert_eq!(echo.status, StatusCode::OK);
-    assert_eq!(echo.json["path"], "/some/path?x=1");
-    assert_eq!(echo.json["env"]["EVENTFLOW_TENANT"], "life-alice");
-    assert_eq!(echo.json["env"]["EVENTFLOW_FUNCTION"], "hello");
-    assert_eq!(echo.json["env"]["GREETING"], "hi");
+    assert_eq!((&echo.json["path"], &echo.json["query"]), (&json!("/some/path"), &json!("x=1")));
+    assert_eq!(echo.json["environment"]["EVENTFLOW_TENANT"], "life-alice");
+    assert_eq!(echo.json["environment"]["EVENTFLOW_FUNCTION"], "hello");
+    assert_eq!(echo.json["environment"]["GREETING"], "hi");
 
     // Through the Service, by way of kube-proxy.
     let service = platform.kubectl(&[
@@ -97,13 +97,13 @@ async fn every_change_rolls_out() {
     alice.patch("app", json!({"env": {"GREETING": "two"}})).await;
     eventually(60, "the new environment answers", || async {
         let echo = platform.call_pod(&alice.tenant, "app", 8080, "/").await;
-        if echo.json["env"]["GREETING"] == "two" { Ok(()) } else { Err(echo) }
+        if echo.json["environment"]["GREETING"] == "two" { Ok(()) } else { Err(echo) }
     })
     .await;
     alice.patch("app", json!({"image": platform.image("hello:v2")})).await;
     eventually(60, "the new image answers", || async {
         let echo = platform.call_pod(&alice.tenant, "app", 8080, "/").await;
-        if echo.json["env"]["VERSION"] == "v2" { Ok(()) } else { Err(echo) }
+        if echo.json["environment"]["VERSION"] == "v2" { Ok(()) } else { Err(echo) }
     })
     .await;
     alice.patch("app", json!({"replicas": 3, "resources": {"memoryLimit": "96Mi"}})).await;
@@ -179,7 +179,7 @@ async fn a_deleted_name_can_be_used_again() {
     assert_ne!(first.json["id"], second.json["id"]);
     alice.function("app", 90, "runs again", running).await;
     let echo = platform.call_pod(&alice.tenant, "app", 8080, "/").await;
-    assert_eq!(echo.json["env"]["VERSION"], "v2");
+    assert_eq!(echo.json["environment"]["VERSION"], "v2");
 }
 
 #[tokio::test]
