@@ -12,8 +12,8 @@ use kube::ResourceExt;
 use tokio::sync::Notify;
 
 use super::apply::{self, Checked, Hold};
-use super::projector::chain;
 use super::{Inner, object};
+use crate::error::chain;
 use crate::store::{Adoption, FunctionRow, Observed};
 
 /// Objects looked at with one query.

@@ -8,6 +8,7 @@ use futures::StreamExt;
 
 use super::apply::{self, Carried, Checked, Hold};
 use super::{Applied, Inner, object};
+use crate::error::chain;
 use crate::failpoint;
 use crate::store::{FunctionRow, StoreError};
 
@@ -104,16 +105,4 @@ async fn store(inner: &Inner, row: &FunctionRow, carried: &Carried) -> Result<()
         // The watch tells when it is gone; if it does not, the row is due again.
         Carried::Leaving => Ok(()),
     }
-}
-
-/// An error with all its causes, for one line of a log.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

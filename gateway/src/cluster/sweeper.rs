@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Inner;
 use super::apply::{self, Hold};
-use super::projector::chain;
+use crate::error::chain;
 use crate::store::FunctionRow;
 
 /// How often to look without a reason.

@@ -45,7 +45,7 @@ const FINISH: &str = "
 const SWEEP: &str = "
     DELETE FROM idempotency_keys WHERE (tenant_id, key) IN (
         SELECT tenant_id, key FROM idempotency_keys WHERE created_at < now() - interval '24 hours'
-        ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+        ORDER BY created_at LIMIT $1)
     RETURNING 1";
 
 impl Store {

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use devcluster::TestCluster;
 use eventflow_api::function::{Function, FunctionSpec};
 use eventflow_api::names::{FunctionName, TenantClaim};
 use eventflow_api::{tenant, tier};
-use eventflow_devcluster::TestCluster;
 use gateway::auth::Tenant;
 use gateway::auth::testing;
 use gateway::cluster::{Applied, Cluster};
@@ -250,11 +250,31 @@ impl Scene {
         Api::namespaced(self.client.clone(), self.tenant.namespace())
     }
 
-    /// As the handler does: store, then apply.
-    pub async fn create(&self, function: &str, image: &str) -> (Written, Applied) {
+    /// As the handler does: store, then apply; until the cluster holds it.
+    pub async fn create(&self, function: &str, image: &str) -> Written {
+        let written = self.store(function, image).await;
+        self.apply(&written.row).await;
+        written
+    }
+
+    /// Until the cluster holds the row.
+    pub async fn apply(&self, row: &FunctionRow) {
+        self.gateway.cluster.function_apply(row).await;
+        self.row_until(row.name.as_str(), |now| now.synced_generation >= row.generation).await;
+    }
+
+    /// Until the deleted row's object is gone, and nothing else is pending.
+    pub async fn remove(&self, row: &FunctionRow) {
+        self.gateway.cluster.function_remove(row).await;
+        self.settled().await;
+    }
+
+    /// As a handler does while the cluster is away.
+    pub async fn create_pending(&self, function: &str, image: &str) -> Written {
         let written = self.store(function, image).await;
         let applied = self.gateway.cluster.function_apply(&written.row).await;
-        (written, applied)
+        assert!(matches!(applied, Applied::Pending(_)), "{applied:?}");
+        written
     }
 
     /// As a handler that dies after its commit does.

@@ -70,10 +70,8 @@ async fn twenty_updates_at_once_lose_nothing() {
         loop {
             let row = store.function_get(&tenant, &name("f")).await.unwrap().unwrap();
             let n: u32 = row.spec.image.strip_prefix("counter:v").unwrap().parse().unwrap();
-            let change = Change {
-                spec: spec(&format!("counter:v{}", n + 1)),
-                if_generation: Some((row.id, row.generation)),
-            };
+            let change =
+                Change { spec: spec(&format!("counter:v{}", n + 1)), if_generation: Some((row.id, row.generation)) };
             match store.function_replace(&tenant, &name("f"), change, &origin(), None).await {
                 Ok(_) => return,
                 Err(StoreError::StaleGeneration) => {}

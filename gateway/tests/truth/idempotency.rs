@@ -75,9 +75,9 @@ async fn a_call_under_way_keeps_others_out() {
     sql.batch_execute("BEGIN; SELECT * FROM functions FOR UPDATE").await.unwrap();
     let first = {
         let (store, tenant) = (store.clone(), tenant.clone());
-        tokio::spawn(async move {
-            store.function_delete(&tenant, &name("f"), None, &origin(), Some(&key("k", 1))).await
-        })
+        tokio::spawn(
+            async move { store.function_delete(&tenant, &name("f"), None, &origin(), Some(&key("k", 1))).await },
+        )
     };
     let watcher = database.sql().await;
     crate::bed::eventually("the first waits", || async {

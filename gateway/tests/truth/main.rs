@@ -20,3 +20,5 @@ mod projection;
 mod adoption;
 /// The database or the API server away.
 mod outages;
+/// The real program, killed at each named point.
+mod crash;

@@ -40,8 +40,7 @@ async fn release(api: &Api<Function>, function: &str) {
 #[tokio::test]
 async fn a_create_is_applied_marked_and_seen() {
     let scene = Scene::new().await;
-    let (written, applied) = scene.create("f", "x").await;
-    assert_eq!(applied, Applied::Yes);
+    let written = scene.create("f", "x").await;
     let object = scene.functions().get("f").await.unwrap();
     assert_eq!(object.spec, spec("x"));
     assert_eq!(generation(&object), Some("1"));
@@ -76,7 +75,7 @@ async fn an_update_replaces_every_field_and_nothing_is_adopted_back() {
     scene.create("f", "x").await;
     for i in 1..=10 {
         let row = replace(&scene, "f", &format!("x:v{i}")).await;
-        assert_eq!(scene.gateway.cluster.function_apply(&row).await, Applied::Yes);
+        scene.apply(&row).await;
     }
     let mut bare = spec("bare");
     bare.env.clear();
@@ -84,7 +83,7 @@ async fn an_update_replaces_every_field_and_nothing_is_adopted_back() {
     let change = Change { spec: bare.clone(), if_generation: None };
     let store = &scene.gateway.store;
     let row = store.function_replace(&scene.tenant, &name("f"), change, &origin(), None).await.unwrap().row;
-    assert_eq!(scene.gateway.cluster.function_apply(&row).await, Applied::Yes);
+    scene.apply(&row).await;
     let object = scene.functions().get("f").await.unwrap();
     assert_eq!((object.spec, row.generation), (bare, 12));
     // A change by kubectl comes after all the events of ours: once it is taken over, so were those, if any.
@@ -134,9 +133,9 @@ async fn gateways_side_by_side_do_not_double_anything() {
 #[tokio::test]
 async fn an_old_generation_never_goes_over_a_newer_one() {
     let scene = Scene::new().await;
-    let (old, _) = scene.create("f", "x:v1").await;
+    let old = scene.create("f", "x:v1").await;
     let new = replace(&scene, "f", "x:v2").await;
-    assert_eq!(scene.gateway.cluster.function_apply(&new).await, Applied::Yes);
+    scene.apply(&new).await;
     // A process that slept between its commit and its apply.
     let late = scene.another_gateway().await;
     late.cluster.function_apply(&old.row).await;
@@ -148,10 +147,9 @@ async fn an_old_generation_never_goes_over_a_newer_one() {
 #[tokio::test]
 async fn a_create_that_comes_after_its_deletion_goes_again() {
     let scene = Scene::new().await;
-    let (written, _) = scene.create("f", "x").await;
+    let written = scene.create("f", "x").await;
     let deleted = delete(&scene, "f").await;
-    assert_eq!(scene.gateway.cluster.function_remove(&deleted).await, Applied::Yes);
-    scene.settled().await;
+    scene.remove(&deleted).await;
     // As the process that made the row would do had it slept for long.
     let never_applied = gateway::store::FunctionRow { object_uid: None, ..written.row };
     scene.gateway.cluster.function_apply(&never_applied).await;
@@ -188,10 +186,8 @@ async fn a_late_delete_spares_the_namesake() {
     let scene = Scene::new().await;
     scene.create("f", "old").await;
     let deleted = delete(&scene, "f").await;
-    scene.gateway.cluster.function_remove(&deleted).await;
-    scene.settled().await;
-    let (new, applied) = scene.create("f", "new").await;
-    assert_eq!(applied, Applied::Yes);
+    scene.remove(&deleted).await;
+    let new = scene.create("f", "new").await;
     let late = scene.another_gateway().await;
     late.cluster.function_remove(&deleted).await;
     let never_marked = gateway::store::FunctionRow { object_uid: None, ..deleted };
@@ -204,8 +200,7 @@ async fn a_late_delete_spares_the_namesake() {
 #[tokio::test]
 async fn a_function_waits_for_its_namespace() {
     let scene = Scene::without_namespace().await;
-    let (_, applied) = scene.create("f", "x").await;
-    assert!(matches!(applied, Applied::Pending(_)), "{applied:?}");
+    scene.create_pending("f", "x").await;
     scene.create_namespace().await;
     scene.object_until("f", |_| true).await;
     scene.row_until("f", |row| row.is_synced()).await;

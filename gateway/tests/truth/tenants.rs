@@ -48,8 +48,30 @@ async fn hostile_claims_neither_collide_nor_escape() {
     let long_a = "a".repeat(300);
     let long_b = format!("{long_a}b");
     let hostile = [
-        "a_b", "a-b", "A-B", "a.b", "a b", "../x", "system", "default", "kube-system", "tenant-system", "é", "e", "ÅÄÖ",
-        "🦀", "'; DROP TABLE tenants; --", "%s%n", "a-", "-a", "a--b", &long_a, &long_b, "\u{202e}evil", "ⓐ", "*",
+        "a_b",
+        "a-b",
+        "A-B",
+        "a.b",
+        "a b",
+        "../x",
+        "system",
+        "default",
+        "kube-system",
+        "tenant-system",
+        "é",
+        "e",
+        "ÅÄÖ",
+        "🦀",
+        "'; DROP TABLE tenants; --",
+        "%s%n",
+        "a-",
+        "-a",
+        "a--b",
+        &long_a,
+        &long_b,
+        "\u{202e}evil",
+        "ⓐ",
+        "*",
     ];
     let mut namespaces = HashSet::new();
     for text in hostile {
@@ -103,8 +125,7 @@ async fn a_tenant_object_without_an_owner_gets_its_first() {
     let gateway = Gateway::start(client.clone(), database.store()).await.ready().await;
     let text = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
     let api: Api<TenantObject> = Api::all(client);
-    let spec =
-        TenantSpec { tier: "pro".into(), owner: None, display_name: None, quota: None, suspended: false };
+    let spec = TenantSpec { tier: "pro".into(), owner: None, display_name: None, quota: None, suspended: false };
     api.create(&PostParams::default(), &TenantObject::new(&text, spec)).await.unwrap();
     let id = text.parse().unwrap();
     gateway.cluster.tenant_ensure("https://a.test", &claim(&text), &id).await.unwrap();
