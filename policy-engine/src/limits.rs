@@ -1,0 +1,151 @@
+//! Every limit on a guest, with its reason. Nothing else in this crate has a number of its own that a guest can feel.
+
+use std::time::Duration;
+
+/// Limits of one call into a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// From the call to its forced end. A request policy runs on a worker of the server, so this is also the longest
+    /// a guest can stall the connections of that worker; an admission policy runs beside them and parses objects.
+    pub deadline: Duration,
+    /// Linear memory of one instance. A policy that needs more for one decision is not a policy.
+    pub memory_bytes: usize,
+    /// Elements of one table: function pointers of the module itself. Rust guests have hundreds.
+    pub table_elements: usize,
+    /// Bytes a guest may make the host allocate per host call and for its answer (wasmtime's default is 128 MiB).
+    pub hostcall_fuel: usize,
+    /// Bytes of text in a verdict. Larger ones are invalid answers.
+    pub output_bytes: usize,
+    /// Bytes of log lines kept per decision; what is over is dropped and counted.
+    pub log_bytes: usize,
+    /// Calls into the host per decision; one more traps. A host call costs some 60 ns, so this bounds work outside of
+    /// the guest, where the deadline is not checked.
+    pub host_calls: u32,
+    /// Handles to host resources. The contract has none; a module that makes its own is bounded.
+    pub handles: usize,
+}
+
+/// A request policy: on every call, in the server's worker.
+pub const REQUEST: Limits = Limits {
+    deadline: Duration::from_millis(10),
+    memory_bytes: 16 << 20,
+    table_elements: 10_000,
+    hostcall_fuel: 64 << 10,
+    output_bytes: 16 << 10,
+    log_bytes: 4 << 10,
+    host_calls: 1_000,
+    handles: 256,
+};
+
+/// An admission policy: on changes of functions, beside the server's workers; a patch can be as large as a spec.
+pub const ADMISSION: Limits = Limits {
+    deadline: Duration::from_millis(500),
+    memory_bytes: 64 << 20,
+    table_elements: 10_000,
+    hostcall_fuel: 1 << 20,
+    output_bytes: 256 << 10,
+    log_bytes: 32 << 10,
+    host_calls: 10_000,
+    handles: 1_000,
+};
+
+/// `describe` and `configure`: once per upload and per settings, never on a request's path. No capability is at hand.
+pub const SETUP: Limits = Limits {
+    deadline: Duration::from_millis(250),
+    memory_bytes: 64 << 20,
+    table_elements: 10_000,
+    hostcall_fuel: 1 << 20,
+    output_bytes: 256 << 10,
+    log_bytes: 4 << 10,
+    host_calls: 0,
+    handles: 256,
+};
+
+/// Bytes of an upload. A JavaScript component is 12 MB; nothing seen in the wild is twice that.
+pub const MODULE_BYTES: usize = 32 << 20;
+/// Bytes of one function's body. The compiler's time grows faster than a function does; the interpreter loops inside
+/// JavaScript and Python components stay below this.
+pub const FUNCTION_BYTES: usize = 512 << 10;
+/// Functions of a module. Bounds the compiler's bookkeeping.
+pub const FUNCTIONS: usize = 100_000;
+/// Local variables of one function. A few bytes of wasm can declare 50,000, and register allocation pays for each.
+pub const LOCALS: u32 = 10_000;
+/// Components inside components. The encoder makes one level; each level multiplies what it instantiates.
+pub const NESTING: usize = 2;
+/// Instantiations (of modules and of components) written in a component, all levels together.
+pub const INSTANTIATIONS: usize = 64;
+/// Core instances a component comes to at run time: the module, its shim, its fixups, and adapters of other languages.
+pub const CORE_INSTANCES: u32 = 16;
+/// Memories per component: one, and a second where an adapter brings its own.
+pub const MEMORIES: u32 = 2;
+/// Tables per component: one of the module, one of the shim, and an adapter's.
+pub const TABLES: u32 = 8;
+/// Longest compilation that is waited for. The thread that runs past it ends by itself: [`crate::scan`] bounds it.
+pub const COMPILE: Duration = Duration::from_secs(20);
+/// Bytes of machine code of one module. A 12 MB JavaScript component makes 37 MB.
+pub const CODE_BYTES: usize = 128 << 20;
+/// Stack of a guest. Well below the 2 MiB of a server's worker, which it runs on.
+pub const STACK_BYTES: usize = 512 << 10;
+/// Bytes of settings, as JSON text.
+pub const SETTINGS_BYTES: usize = 64 << 10;
+/// Bytes of a manifest's settings schema.
+pub const SCHEMA_BYTES: usize = 64 << 10;
+/// Bytes of the test cases a module carries.
+pub const FIXTURES_BYTES: usize = 1 << 20;
+/// Bytes of a view handed to a request policy; the gateway refuses larger headers long before.
+pub const REQUEST_VIEW_BYTES: usize = 128 << 10;
+/// Bytes of a view handed to an admission policy: the object before and after.
+pub const ADMISSION_VIEW_BYTES: usize = 10 << 20;
+/// Functions listed by the `context` capability.
+pub const CONTEXT_FUNCTIONS: usize = 1_000;
+
+/// Length of an epoch tick. Half a millisecond: a runaway guest is stopped within its deadline and one to two ticks,
+/// and a tick costs one atomic add.
+pub const TICK: Duration = Duration::from_micros(500);
+/// After this long without a decision the ticker sleeps until the next. Must be longer than any deadline.
+pub const TICKER_IDLE: Duration = Duration::from_secs(2);
+const _: () = assert!(
+    TICKER_IDLE.as_millis() > 2 * ADMISSION.deadline.as_millis()
+        && TICKER_IDLE.as_millis() > 2 * REQUEST.deadline.as_millis()
+        && TICKER_IDLE.as_millis() > 2 * SETUP.deadline.as_millis()
+);
+
+/// Instances that can exist at once in the pool: far more than threads that run guests, so that it is never the limit,
+/// and few enough that their address space (some 4 GiB each) can be had everywhere.
+pub const POOL_SLOTS: u32 = 256;
+/// Bytes of a used memory that stay resident in the pool between two instances. What a decision dirties (stack and
+/// heap of a small guest) fits; more would be memory held by idle slots.
+pub const KEEP_RESIDENT: usize = 128 << 10;
+/// The same without the kernel's PAGEMAP_SCAN, where that much is *copied* on every reset whether dirty or not.
+pub const KEEP_RESIDENT_COPIED: usize = 32 << 10;
+
+/// Token buckets per tenant and policy. The key is the guest's to choose, so it must not grow without bound.
+pub const BUCKETS_PER_OWNER: usize = 1_000;
+/// Token buckets in all, at some 100 bytes each.
+pub const BUCKETS: usize = 200_000;
+/// Bytes of a bucket's key.
+pub const BUCKET_KEY_BYTES: usize = 128;
+
+/// Policies bound at once. A request meets those in its scope one after the other.
+pub const BINDINGS: usize = 1_000;
+
+impl Limits {
+    /// Epochs after which a call that starts now is stopped: the deadline in ticks, and one because the current tick
+    /// has begun already.
+    #[must_use]
+    pub fn deadline_ticks(&self) -> u64 {
+        let ticks = self.deadline.as_nanos().div_ceil(TICK.as_nanos());
+        u64::try_from(ticks).unwrap_or(u64::MAX - 1) + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_never_short() {
+        assert_eq!(REQUEST.deadline_ticks(), 21);
+        assert_eq!(Limits { deadline: Duration::from_micros(1), ..REQUEST }.deadline_ticks(), 2);
+    }
+}
