@@ -5,7 +5,7 @@ use std::{path::Path, process::Command, time::Duration};
 
 use crate::{
     error::{Error, Result},
-    layout::loopback,
+    layout::{BRIDGE_ADDRESS, loopback},
     plan::{Plan, PlatformPlan},
     postgres, probe,
     process::{Component, run},
@@ -65,15 +65,22 @@ pub fn start(plan: &Plan) -> Result<Vec<Component>> {
     let Some(platform) = &plan.platform else { return Ok(Vec::new()) };
     let layout = plan.layout();
     let mut controller = layout.component(&platform.programs.join("controller"));
-    controller.arg("--kubeconfig").arg(plan.kubeconfig());
+    controller.env("KUBECONFIG", plan.kubeconfig());
     controller.arg("--admin-listen").arg(loopback(platform.controller_port()).to_string());
+    if layout.node {
+        // The gateway is on the host, and pods see the host under the bridge's address.
+        controller.arg(format!("--gateway-cidr={BRIDGE_ADDRESS}/32"));
+    }
     let mut gateway = layout.component(&platform.programs.join("gateway"));
-    gateway.arg("serve").arg("--kubeconfig").arg(plan.kubeconfig()).arg("--dev-issuer");
+    gateway.env("KUBECONFIG", plan.kubeconfig()).args(["serve", "--dev-issuer"]);
     gateway.arg("--listen").arg(loopback(platform.port).to_string());
     gateway.arg("--admin-listen").arg(loopback(platform.admin_port).to_string());
     let server = postgres::url(&layout)?;
     let as_gateway = with_database(&server, DATABASE).replacen("//postgres:", &format!("//{DATABASE}:"), 1);
     gateway.env("EVENTFLOW_DATABASE_URL", as_gateway).env("EVENTFLOW_LOG_FORMAT", "text");
+    for command in [&mut controller, &mut gateway] {
+        command.env("NO_COLOR", "1");
+    }
     let address = |port: u16| loopback(port).to_string();
     let mut controller =
         Component::start("controller", address(platform.controller_port()), controller, &layout.logs())?;
