@@ -103,9 +103,7 @@ impl Platform {
 
     /// Starts the controller again; returns at once, before it is ready.
     pub fn start_controller(&mut self) {
-        let kubeconfig = self.cluster.kubeconfig_path().to_str().expect("a path in UTF-8");
-        let args = ["--admin-listen", &self.controller_admin, "--kubeconfig", kubeconfig];
-        self.controller = start("controller", &self.logs, &args);
+        self.controller = start("controller", &self.logs, &["--admin-listen", &self.controller_admin]);
     }
 
     /// The cluster it runs on.
