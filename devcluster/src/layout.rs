@@ -45,9 +45,9 @@ pub struct Ports {
 impl Ports {
     /// The ports of `make up`, and of test clusters in a network namespace of their own.
     pub const FIXED: Self = Self {
-        etcd: 23790,
-        etcd_metrics: 23791,
-        etcd_peer: 23792,
+        etcd: 23379,
+        etcd_metrics: 23380,
+        etcd_peer: 23381,
         api_server: 6443,
         controller_manager: 10257,
         scheduler: 10259,
