@@ -78,6 +78,8 @@ pub struct EgressRule {
 /// What a tenant of this tier may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+// Two columns of the same type are not a mistake.
+#[cfg_attr(feature = "crd", allow(clippy::duplicated_attributes))]
 #[cfg_attr(feature = "crd", derive(kube::CustomResource, kube::KubeSchema))]
 #[cfg_attr(
     feature = "crd",
