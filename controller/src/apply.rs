@@ -125,8 +125,15 @@ impl Applier {
     ) -> Result<Arc<Seen<ChildView>>, ApplyError> {
         let api = K::api(self.client.clone(), &name.namespace);
         let params = PatchParams::apply(labels::CONTROLLER_MANAGER).force();
-        let applied = api.patch(&name.name, &params, &Patch::Apply(desired)).await;
-        let mut written: K = applied.map_err(|source| failed::<K>("apply", name, source))?;
+        let mut written: K = match api.patch(&name.name, &params, &Patch::Apply(desired)).await {
+            Ok(applied) => applied,
+            // What we set may contradict what others added. Writing it whole tells whether that is all.
+            Err(kube::Error::Api(status)) if status.is_invalid() => {
+                let found = api.get_opt(&name.name).await.map_err(|source| failed::<K>("get", name, source))?;
+                found.ok_or_else(|| failed::<K>("apply", name, kube::Error::Api(status)))?
+            }
+            Err(source) => return Err(failed::<K>("apply", name, source)),
+        };
         let mut replaced = false;
         for _ in 0..REPLACE_ATTEMPTS {
             if replaced || digest_of(&written) == wanted {
