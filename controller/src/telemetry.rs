@@ -27,7 +27,8 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        let (words, last) = match error.downcast_ref::<kube::Error>() {
+        let boxed = error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
+        let (words, last) = match error.downcast_ref::<kube::Error>().or(boxed) {
             Some(kube::Error::Api(status)) => (format!("{} ({})", status.message, status.code), true),
             _ => (error.to_string(), false),
         };

@@ -57,7 +57,6 @@ pub fn config(lease: &str, more: &[&str]) -> Config {
 }
 
 /// Waits until `probe` gives something.
-#[track_caller]
 pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let start = tokio::time::Instant::now();
     loop {
