@@ -134,7 +134,8 @@ impl TestApp {
         let stop = CancellationToken::new();
         let signals = (stop.clone().cancelled_owned(), std::future::pending());
         let served = tokio::spawn(server::serve(listener, stack::stack(Arc::clone(&app)), limits, signals));
-        let client = Client::builder(TokioExecutor::new()).build_http();
+        // No connection is kept: an idle one would hold a place that a test counts on.
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
         let namespaces = std::sync::Mutex::default();
         let served = Some(served);
         let test = Self { app, address, kube, stop, shutdown, served, client, cluster, database, namespaces };
@@ -154,7 +155,7 @@ impl TestApp {
     }
 
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Reply {
-        let response = self.client.request(request).await.unwrap();
+        let response = tokio::time::timeout(PATIENCE, self.client.request(request)).await.expect("an answer").unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Reply { status: parts.status, headers: parts.headers, body }
