@@ -185,7 +185,10 @@ impl Observed {
         let updated = FunctionRow::read(&updated)?;
         if !same {
             let detail = audit::changed_fields(&row.spec, &self.spec);
-            audit::add(tx, &updated, &self.entry(detail)).await?;
+            // The scale subresource leaves no field manager on a spec that is one field: the gateway seems to own
+            // what it never wrote.
+            let actor = if self.ours { "scale" } else { &self.actor };
+            audit::add(tx, &updated, &NewEntry { actor, ..self.entry(detail) }).await?;
         }
         Ok(Adoption::Stamp(Box::new(updated)))
     }

@@ -125,6 +125,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::AlreadyExists`], those of the idempotency key, and failures of the database.
+    #[expect(clippy::too_many_arguments, reason = "five, and the store itself")]
     pub async fn function_create(
         &self,
         tenant: &Tenant,
@@ -133,7 +134,14 @@ impl Store {
         origin: &Origin,
         key: Option<&IdempotencyKey>,
     ) -> Result<Written, StoreError> {
-        self.write(tenant, name, Act::Create(spec.clone()), origin, key).await
+        self.write(Write {
+            tenant: tenant.id().clone(),
+            name: name.clone(),
+            act: Act::Create(spec.clone()),
+            origin: origin.clone(),
+            key: key.cloned(),
+        })
+        .await
     }
 
     /// Stores a new spec of a live function.
@@ -141,6 +149,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::StaleGeneration`], those of the idempotency key, and failures of the
     /// database.
+    #[expect(clippy::too_many_arguments, reason = "five, and the store itself")]
     pub async fn function_replace(
         &self,
         tenant: &Tenant,
@@ -149,7 +158,14 @@ impl Store {
         origin: &Origin,
         key: Option<&IdempotencyKey>,
     ) -> Result<Written, StoreError> {
-        self.write(tenant, name, Act::Replace(change), origin, key).await
+        self.write(Write {
+            tenant: tenant.id().clone(),
+            name: name.clone(),
+            act: Act::Replace(change),
+            origin: origin.clone(),
+            key: key.cloned(),
+        })
+        .await
     }
 
     /// Marks a live function as deleted; its name is free at once, its history stays.
@@ -157,6 +173,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::StaleGeneration`], those of the idempotency key, and failures of the
     /// database.
+    #[expect(clippy::too_many_arguments, reason = "five, and the store itself")]
     pub async fn function_delete(
         &self,
         tenant: &Tenant,
@@ -165,20 +182,18 @@ impl Store {
         origin: &Origin,
         key: Option<&IdempotencyKey>,
     ) -> Result<Written, StoreError> {
-        self.write(tenant, name, Act::Delete(if_generation), origin, key).await
+        self.write(Write {
+            tenant: tenant.id().clone(),
+            name: name.clone(),
+            act: Act::Delete(if_generation),
+            origin: origin.clone(),
+            key: key.cloned(),
+        })
+        .await
     }
 
-    async fn write(
-        &self,
-        tenant: &Tenant,
-        name: &FunctionName,
-        act: Act,
-        origin: &Origin,
-        key: Option<&IdempotencyKey>,
-    ) -> Result<Written, StoreError> {
+    async fn write(&self, write: Write) -> Result<Written, StoreError> {
         let client = self.app.get().await?;
-        let write =
-            Write { tenant: tenant.id().clone(), name: name.clone(), act, origin: origin.clone(), key: key.cloned() };
         let store = self.clone();
         let task =
             tokio::spawn(async move { store.app.finish(client, |client| Box::pin(write.perform(client))).await });

@@ -35,7 +35,7 @@ async fn an_edit_by_kubectl_becomes_a_generation() {
     let object =
         scene.object_until("f", |o| o.annotations().get(labels::GENERATION).map(String::as_str) == Some("2")).await;
     assert_eq!(object.spec.image, "by-hand");
-    // Another one, because managed fields tell time in whole seconds.
+    // Scaling leaves no manager's name, so it gets one of its own.
     scene.create("g", "x").await;
     scene.kubectl(&["scale", "fn", "g", "--replicas=3"]);
     let row = scene.row_until("g", |row| row.spec.replicas == 3).await;
@@ -44,7 +44,7 @@ async fn an_edit_by_kubectl_becomes_a_generation() {
     let adopted: Vec<_> = audit.iter().filter(|e| e.action == "function.adopt").collect();
     assert_eq!(adopted.len(), 2, "once each, whatever the number of gateways: {audit:#?}");
     assert_eq!((adopted[1].actor.as_str(), &adopted[1].detail), ("kubectl-patch", &json!({ "changed": ["image"] })));
-    assert_eq!((adopted[0].actor.as_str(), adopted[0].target.as_str()), ("kubectl", "g"));
+    assert_eq!((adopted[0].actor.as_str(), adopted[0].target.as_str()), ("scale", "g"));
     drop(others);
 }
 

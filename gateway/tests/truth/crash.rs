@@ -32,25 +32,18 @@ impl Process {
         }
         let process = Self { child: command.spawn().unwrap(), address };
         eventually("the gateway is ready", || async {
-            (process.call("GET", "/readyz", "", &[], None)?.0 == 200).then_some(())
+            (process.call("GET /readyz", "", &[], None)?.0 == 200).then_some(())
         })
         .await;
         process
     }
 
-    /// Status and body; `None` when the connection broke.
-    fn call(
-        &self,
-        method: &str,
-        path: &str,
-        token: &str,
-        headers: &[(&str, &str)],
-        body: Option<Value>,
-    ) -> Option<(u16, Value)> {
+    /// Method and path in; status and body out; `None` when the connection broke.
+    fn call(&self, line: &str, token: &str, headers: &[(&str, &str)], body: Option<Value>) -> Option<(u16, Value)> {
         let mut stream = TcpStream::connect(self.address).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let body = body.map(|body| body.to_string()).unwrap_or_default();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
+        let mut head = format!("{line} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
         if !token.is_empty() {
             head += &format!("authorization: Bearer {token}\r\n");
         }
@@ -70,22 +63,22 @@ impl Process {
     }
 
     fn token(&self, user: &str) -> String {
-        let (status, body) = self.call("POST", "/auth/token", "", &[], Some(json!({ "user_id": user }))).unwrap();
+        let (status, body) = self.call("POST /auth/token", "", &[], Some(json!({ "user_id": user }))).unwrap();
         assert_eq!(status, 200, "{body}");
         body["token"].as_str().unwrap().to_owned()
     }
 
     fn create(&self, token: &str, function: &str, key: &str) -> Option<(u16, Value)> {
         let body = json!({ "name": function, "image": "x:v1" });
-        self.call("POST", "/v1/functions", token, &[("idempotency-key", key)], Some(body))
+        self.call("POST /v1/functions", token, &[("idempotency-key", key)], Some(body))
     }
 
     fn delete(&self, token: &str, function: &str, key: &str) -> Option<(u16, Value)> {
-        self.call("DELETE", &format!("/v1/functions/{function}"), token, &[("idempotency-key", key)], None)
+        self.call(&format!("DELETE /v1/functions/{function}"), token, &[("idempotency-key", key)], None)
     }
 
     fn actions(&self, token: &str, target: &str) -> Vec<String> {
-        let (_, body) = self.call("GET", "/v1/audit", token, &[], None).unwrap();
+        let (_, body) = self.call("GET /v1/audit", token, &[], None).unwrap();
         let entries = body["entries"].as_array().unwrap().iter().filter(|entry| entry["target"] == target);
         entries.map(|entry| entry["action"].as_str().unwrap().to_owned()).collect()
     }
@@ -151,8 +144,8 @@ async fn a_create_survives_a_kill_at_every_point() {
         let process = Process::start(&ground.database, None).await;
         let token = process.token(&ground.user);
         ground.settled().await;
-        let path = format!("/v1/functions/{point}");
-        let (status, found) = process.call("GET", &path, &token, &[], None).unwrap();
+        let path = format!("GET /v1/functions/{point}");
+        let (status, found) = process.call(&path, &token, &[], None).unwrap();
         assert_eq!(ground.object(point).await.is_some(), status == 200, "both sides agree");
         assert_eq!(status, if point == "before-commit" { 404 } else { 200 });
 

@@ -1,4 +1,5 @@
 //! The truth side of the gateway, against a real PostgreSQL and a real kube-apiserver: run it under `devcluster run`.
+#![allow(clippy::unwrap_used, reason = "a test that panics says what is wrong")]
 
 /// Databases, tenants and gateways to test with.
 mod bed;
