@@ -22,6 +22,8 @@ pub mod condition;
 pub mod tier;
 /// The verdict of quota admission, as every surface tells it.
 pub mod admission;
+/// The QuotaLedger: who holds what of a tenant's quota.
+pub mod ledger;
 /// The Tenant: who owns things.
 pub mod tenant;
 /// Labels, annotations and field managers that the parts agree on.
