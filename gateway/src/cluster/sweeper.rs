@@ -38,6 +38,8 @@ async fn sweep_keys(inner: &Inner) {
 async fn sweep_rows(inner: &Inner) {
     loop {
         drop(tokio::time::timeout(PERIOD, inner.desk.listed.notified()).await);
+        // Without the tenants no absence proves anything, see below.
+        futures::future::join(inner.functions.filled(), inner.tenants.filled()).await;
         while let Err(hold) = compare_all(inner).await {
             tracing::warn!(error = %chain(&hold), "Rows cannot be compared with the cluster now");
             tokio::time::sleep(Duration::from_secs(2)).await;

@@ -70,6 +70,16 @@ impl<K> Cache<K> {
         self.version.subscribe()
     }
 
+    /// Waits until a list was complete once.
+    pub(super) async fn filled(&self) {
+        let mut changes = self.changes();
+        while !self.listed.load(Ordering::Acquire) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// The kind's name, and whether a list was complete once. An outage later does not undo that.
     pub(super) fn ready(&self) -> (&'static str, bool) {
         (self.name, self.listed.load(Ordering::Acquire))
@@ -132,6 +142,7 @@ where
         let mut old = Objects::new();
         self.change(|objects| old = std::mem::replace(objects, list));
         self.listed.store(true, Ordering::Release);
+        self.version.send_modify(|version| *version += 1);
         for object in old.values().flat_map(HashMap::values) {
             let now = self.get(&object.namespace().unwrap_or_default(), &object.name_any());
             if now.is_none_or(|now| now.uid() != object.uid()) {
