@@ -9,7 +9,7 @@ use crate::{
     control_plane::option,
     error::{Error, Result},
     images,
-    layout::{BRIDGE, BRIDGE_ADDRESS, Layout, NODE_NAME, POD_NETWORK, create_folder, loopback, write},
+    layout::{BRIDGE, BRIDGE_ADDRESS, Layout, NODE_NAME, POD_NETWORK, SERVICE_NETWORK, create_folder, loopback, write},
     packages::CNI_PLUGINS,
     pki, probe,
     process::{Component, run},
@@ -91,7 +91,9 @@ fn make_bridge() -> Result<()> {
         ip(&["link", "add", BRIDGE, "type", "bridge"])?;
     }
     ip(&["address", "replace", &format!("{BRIDGE_ADDRESS}/24"), "dev", BRIDGE])?;
-    ip(&["link", "set", BRIDGE, "up"])
+    ip(&["link", "set", BRIDGE, "up"])?;
+    // Service addresses are rewritten after the first look for a route, which a host without a default route lacks.
+    ip(&["route", "replace", SERVICE_NETWORK, "dev", BRIDGE])
 }
 
 fn containerd_config(layout: &Layout) -> PathBuf {

@@ -192,7 +192,7 @@ async fn what_cannot_run_says_why() {
     alice
         .create(named("huge", &platform.image("hello:v1"), json!({"resources": {"cpuRequest": "9", "cpuLimit": "9"}})))
         .await;
-    alice.create(named("silent", &platform.image("chatty:v1"), json!({"port": 9}))).await;
+    alice.create(named("silent", &platform.image("hello:v1"), json!({"port": 9090, "env": {"PORT": "8080"}}))).await;
     alice.create(named("missing", &platform.image("hello:v1"), json!({"command": ["/no/such/program"]}))).await;
 
     let failed =
