@@ -26,7 +26,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, CustomResourceExt, ResourceExt};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -66,9 +66,6 @@ pub struct TestApp {
     shutdown: CancellationToken,
     served: Option<JoinHandle<Drained>>,
     client: Client<HttpConnector, Full<Bytes>>,
-    cluster: TestCluster,
-    database: String,
-    namespaces: std::sync::Mutex<Vec<String>>,
 }
 
 /// An answer, read to its end.
@@ -136,9 +133,8 @@ impl TestApp {
         let served = tokio::spawn(server::serve(listener, stack::stack(Arc::clone(&app)), limits, signals));
         // No connection is kept: an idle one would hold a place that a test counts on.
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
-        let namespaces = std::sync::Mutex::default();
         let served = Some(served);
-        let test = Self { app, address, kube, stop, shutdown, served, client, cluster, database, namespaces };
+        let test = Self { app, address, kube, stop, shutdown, served, client };
         test.ready().await;
         test
     }
@@ -223,32 +219,16 @@ impl TestApp {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name, "labels": {
             labels::TENANT: tenant, labels::MANAGED_BY: labels::MANAGED_BY_VALUE}}}))
         .unwrap();
-        let made = Api::<Namespace>::all(self.kube.clone()).create(&PostParams::default(), &namespace).await;
-        self.namespaces.lock().unwrap().push(made.unwrap().name_any());
+        Api::<Namespace>::all(self.kube.clone()).create(&PostParams::default(), &namespace).await.unwrap();
     }
 }
 
+/// The database and the namespaces stay until the run's cluster goes: dropping a database can take PostgreSQL a minute
+/// while others come and go (it waits for every process to have noticed).
 impl Drop for TestApp {
     fn drop(&mut self) {
         self.stop.cancel();
         self.shutdown.cancel();
-        let (cluster, database, kube) = (self.cluster.clone(), self.database.clone(), self.kube.clone());
-        let namespaces = std::mem::take(&mut *self.namespaces.lock().unwrap());
-        // A thread of its own: the test's runtime is about to end.
-        let cleaning = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                admin(&cluster, &format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await;
-                let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig_path()).unwrap();
-                let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
-                let api = Api::<Namespace>::all(kube::Client::try_from(config).unwrap());
-                for namespace in namespaces {
-                    let _ = api.delete(&namespace, &DeleteParams::default()).await;
-                }
-            });
-        });
-        let _ = cleaning.join();
-        drop(kube);
     }
 }
 
