@@ -17,7 +17,13 @@ TESTS        ?=
 # What `make bench` measures.
 QUESTIONS  ?= create list get memory reconcile admission-queue admission-verdict admission-plain admission-scale
 
-.PHONY: help up down status logs clean check test crds bench
+# Tools that `make check` needs, built once per user.
+CACHE         = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/eventflow
+DENY          = $(CACHE)/cargo-deny-0.20.2/bin/cargo-deny
+# The distribution's compiler for wasm32, for toolchains that rustup cannot add the target to.
+WASM_PACKAGES = rustc-web cargo-web rust-web-src lld-19
+
+.PHONY: help up down status logs clean check wasm test crds bench
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,13 +43,22 @@ logs: ## follow the logs of all components
 clean: ## `make down`, and remove the data
 	@$(DEVCLUSTER) clean
 
-check: ## format, lints, dependency rules, documents, and the tests that need no cluster
+check: $(DENY) ## format, lints, dependency rules, documents, and the tests that need no cluster
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	$(CARGO) test --workspace --lib --bins
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
-	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; \
-	else echo "cargo-deny is not installed: dependency rules were not checked (cargo install --locked cargo-deny)"; fi
+	$(DENY) check bans licenses sources
+	$(MAKE) --no-print-directory wasm
+
+wasm: ## check that api/ compiles for the browser, without the custom resources
+	@if rustup target add wasm32-unknown-unknown >/dev/null 2>&1; then \
+		$(CARGO) check --package eventflow-api --target wasm32-unknown-unknown; \
+	else \
+		command -v wasm-ld-19 >/dev/null || apt-get install --yes --no-install-recommends $(WASM_PACKAGES); \
+		PATH=/usr/bin:$$PATH RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc /usr/bin/cargo check --package eventflow-api \
+			--target wasm32-unknown-unknown -Z build-std=std,panic_abort --target-dir target/wasm; \
+	fi
 
 test: check ## everything: `make check`, then against a real control plane, then against real pods
 	$(CARGO) test --workspace --no-run
@@ -51,6 +66,9 @@ test: check ## everything: `make check`, then against a real control plane, then
 		$(CARGO) test --offline --workspace $(CLUSTER_TESTS) -- $(TESTS)
 	$(BUILT)/devcluster run --node --logs $(TEST_LOGS)/node -- \
 		$(CARGO) test --offline --workspace $(NODE_TESTS) -- $(TESTS)
+
+$(DENY):
+	$(CARGO) install cargo-deny --version 0.20.2 --locked --root $(CACHE)/cargo-deny-0.20.2
 
 crds: ## write helm/crds from the types in api/
 	$(CARGO) run --quiet --package eventflow-controller --bin crdgen
