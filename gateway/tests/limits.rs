@@ -1,4 +1,5 @@
 //! Hostile and slow clients, on raw sockets: each loses its own connection and nothing else.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up should fail")]
 
 mod common;
 

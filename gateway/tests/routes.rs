@@ -1,4 +1,5 @@
 //! The routes, each in the file of its path.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up should fail")]
 
 mod common;
 

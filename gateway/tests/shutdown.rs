@@ -1,4 +1,5 @@
 //! The drain: requests under way end, new ones are not taken, and nothing holds it up for ever.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up should fail")]
 
 mod common;
 

@@ -1,6 +1,11 @@
 //! One gateway per test, in this process, on real sockets, with a database of its own and the run's API server.
 //! No controller runs here, so the namespaces that functions are applied to are made by hand.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::too_many_arguments,
+    reason = "each test program uses a part of it, and a test that cannot be set up should fail"
+)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
