@@ -6,7 +6,7 @@ use eventflow_api::labels;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::telemetry::chain;
 use crate::world::Name;
@@ -20,7 +20,6 @@ pub struct Events(mpsc::Sender<(ObjectReference, Event)>);
 
 impl Events {
     /// A queue of events, and the task that sends them until the queue is dropped.
-    #[must_use]
     pub fn new(client: Client, instance: &str) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, mut receiver) = mpsc::channel(WAITING_MAX);
         let reporter =
@@ -38,27 +37,30 @@ impl Events {
 
     /// Tells what changed of a function.
     pub fn function(&self, name: &Name, uid: &str, old: &[Condition], new: &[Condition]) {
-        self.tell("Function", name, uid, old, new);
+        self.tell(reference("Function", name, uid), transition(old, new));
     }
 
     /// Tells what changed of a tenant.
     pub fn tenant(&self, name: &Name, uid: &str, old: &[Condition], new: &[Condition]) {
-        self.tell("Tenant", name, uid, old, new);
+        self.tell(reference("Tenant", name, uid), transition(old, new));
     }
 
-    fn tell(&self, kind: &str, name: &Name, uid: &str, old: &[Condition], new: &[Condition]) {
-        let Some(event) = transition(old, new) else { return };
-        let regarding = ObjectReference {
-            api_version: Some(format!("{}/{}", labels::GROUP, labels::VERSION)),
-            kind: Some(kind.to_owned()),
-            name: Some(name.name.clone()),
-            namespace: (!name.namespace.is_empty()).then(|| name.namespace.clone()),
-            uid: Some(uid.to_owned()),
-            ..ObjectReference::default()
-        };
-        if self.0.try_send((regarding, event)).is_err() {
-            tracing::warn!(object.name = name.name, "Too many events wait; one was dropped");
+    fn tell(&self, regarding: ObjectReference, event: Option<Event>) {
+        let Some(event) = event else { return };
+        if let Err(TrySendError::Full((regarding, _))) = self.0.try_send((regarding, event)) {
+            tracing::warn!(object.name = regarding.name, "Too many events wait; one was dropped");
         }
+    }
+}
+
+fn reference(kind: &str, name: &Name, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(format!("{}/{}", labels::GROUP, labels::VERSION)),
+        kind: Some(kind.to_owned()),
+        name: Some(name.name.clone()),
+        namespace: (!name.namespace.is_empty()).then(|| name.namespace.clone()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
     }
 }
 

@@ -34,17 +34,17 @@ pub fn start(client: &Client, world: &Arc<World>, metrics: &Arc<Metrics>, timeou
     let (all, ours) = (String::new(), format!("{}={}", labels::MANAGED_BY, labels::MANAGED_BY_VALUE));
     let to = world.clone();
     let tiers = untyped(ApiResource::erase::<Tier>(&()));
-    set.spawn(source.clone().follow("Tier", tiers, all.clone(), views::tier, move |change| to.tiers(change)));
+    set.spawn(source.clone().follow(("Tier", tiers), all.clone(), views::tier, move |change| to.tiers(change)));
     let to = world.clone();
     let tenants = untyped(ApiResource::erase::<Tenant>(&()));
-    set.spawn(source.clone().follow("Tenant", tenants, all.clone(), views::tenant, move |change| to.tenants(change)));
+    set.spawn(source.clone().follow(("Tenant", tenants), all.clone(), views::tenant, move |change| to.tenants(change)));
     let to = world.clone();
     let functions = untyped(ApiResource::erase::<Function>(&()));
-    set.spawn(source.clone().follow("Function", functions, all, views::function, move |change| to.functions(change)));
+    set.spawn(source.clone().follow(("Function", functions), all, views::function, move |change| to.functions(change)));
     let to = world.clone();
     let pods: Api<Pod> = Api::all(client.clone());
     let of_functions = format!("{}={},{ours}", labels::APP, labels::APP_VALUE);
-    set.spawn(source.clone().follow("Pod", pods, of_functions, views::pod, move |change| to.pods(change)));
+    set.spawn(source.clone().follow(("Pod", pods), of_functions, views::pod, move |change| to.pods(change)));
     set.spawn(source.clone().follow_child::<Namespace>(world.clone(), ours.clone()));
     set.spawn(source.clone().follow_child::<ResourceQuota>(world.clone(), ours.clone()));
     set.spawn(source.clone().follow_child::<LimitRange>(world.clone(), ours.clone()));
@@ -68,13 +68,12 @@ impl Source {
         let api: Api<K> = Api::all(self.client.clone());
         let kind = K::kind(&()).into_owned();
         let read = |object: K| see(&object);
-        self.follow(&kind, api, selector, read, move |change| world.children(K::KIND, change)).await;
+        self.follow((&kind, api), selector, read, move |change| world.children(K::KIND, change)).await;
     }
 
     async fn follow<K, V>(
         self,
-        kind: &str,
-        api: Api<K>,
+        (kind, api): (&str, Api<K>),
         selector: String,
         read: impl Fn(K) -> (Name, Seen<V>),
         take: impl Fn(Change<V>),

@@ -44,11 +44,12 @@ pub fn desired(tenant: &ValidTenant, surroundings: &Surroundings) -> NetworkPoli
     }
 }
 
-/// The rules with every protected address taken out: a rule inside a protected block goes, a protected block
+/// The rules with every protected address taken out: a rule inside a protected block or an exception of its own goes, a protected block
 /// inside a rule becomes an exception of it. Exceptions within others are left out.
 #[must_use]
 pub fn reachable(rules: &[Egress], protected: &[Cidr]) -> Vec<Egress> {
-    let open = rules.iter().filter(|rule| !protected.iter().any(|p| p.contains(&rule.cidr)));
+    let closed = |rule: &Egress| rule.except.iter().chain(protected).any(|closed| closed.contains(&rule.cidr));
+    let open = rules.iter().filter(|rule| !closed(rule));
     let mut reachable = Vec::new();
     for rule in open {
         let mut except: Vec<Cidr> =
@@ -57,10 +58,7 @@ pub fn reachable(rules: &[Egress], protected: &[Cidr]) -> Vec<Egress> {
         except.dedup();
         let all = except.clone();
         except.retain(|e| !all.iter().any(|other| other != e && other.contains(e)));
-        // Nothing of the rule is left where an exception is as large as the rule itself.
-        if except.first() != Some(&rule.cidr) {
-            reachable.push(Egress { cidr: rule.cidr, except });
-        }
+        reachable.push(Egress { cidr: rule.cidr, except });
     }
     reachable
 }
@@ -126,7 +124,8 @@ mod tests {
     }
 
     #[test]
-    fn an_exception_as_large_as_its_rule_closes_it() {
+    fn an_exception_as_large_as_its_rule_or_larger_closes_it() {
+        assert_eq!(reachable(&[rule("10.0.0.0/8", &["0.0.0.0/0"])], &[]), []);
         assert_eq!(reachable(&[rule("10.0.0.0/8", &["10.0.0.0/8"])], &[]), []);
     }
 

@@ -24,7 +24,7 @@ pub(super) async fn reconcile(context: &Context, id: &str) -> Result<Next, Recon
             (Some(valid.id.namespace()), apply(context, &objects).await?)
         }
     };
-    report(context, &observed, namespace.as_deref(), outcome.as_ref()).await?;
+    report(context, &observed, namespace.as_deref(), outcome.as_ref().copied()).await?;
     Ok(match outcome {
         Err(refusal) if refusal.reason == Reason::NamespaceConflict => Next::After(UNWATCHED),
         _ => Next::Settled,
@@ -55,11 +55,11 @@ async fn report(
     context: &Context,
     observed: &ObservedTenant,
     namespace: Option<&str>,
-    outcome: Result<&(), &Refusal>,
+    outcome: Result<(), &Refusal>,
 ) -> Result<(), ReconcileError> {
     let (uid, view) = (&observed.tenant.uid, &observed.tenant.view);
     let at = Moment { generation: view.generation, now: Timestamp::now() };
-    let status = status::tenant::compute(&view.status, namespace, outcome.map(|()| ()), at);
+    let status = status::tenant::compute(&view.status, namespace, outcome, at);
     if status != view.status {
         let name = cluster_name(&observed.name);
         status::write::tenant(&context.client, &context.world, (&name, uid), &status).await?;
