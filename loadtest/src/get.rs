@@ -26,17 +26,18 @@ pub async fn measure(stage: &Stage) -> Result<Report> {
     let mut report = Report::new("get");
     let user = stage.user("reader").await?;
     user.create(&idle_function("one")).await?;
+    stage.settled(Duration::from_secs(30)).await?;
     let connections: Arc<Vec<_>> = Arc::new((0..CONNECTIONS).map(|_| user.another()).collect());
     let database = connect(stage.platform.database_url()).await?;
     // Each caller connects, and the gateway fills its pools and caches.
     read(&connections, Load { workers: CONNECTIONS, calls: 500, time: TIME }).await?;
 
-    let (sessions, requests) = (sessions(&database).await?, stage.api_server_requests().await?);
+    let (sessions, requests) = (sessions(&database).await?, stage.api_server_reads().await?);
     let processor = stage.usage()?.0.processor;
     let outcome = read(&connections, Load { workers: CONNECTIONS, calls: usize::MAX, time: TIME }).await?;
     let processor = stage.usage()?.0.processor - processor;
     let opened = self::sessions(&database).await? - sessions;
-    let requests = stage.api_server_requests().await? - requests;
+    let requests = stage.api_server_reads().await? - requests;
     let count = outcome.latencies.len();
 
     let rate = format!("{:.0}/s ({})", outcome.rate(), outcome.answers());
@@ -46,7 +47,7 @@ pub async fn measure(stage: &Stage) -> Result<Report> {
     report.row("processor time of the gateway per request", format!("{cost:.0} µs"), "");
     let opened = format!("{opened} in {count} requests");
     report.row("PostgreSQL connections opened", opened, "Go: one per request");
-    report.row("API-server requests for Functions meanwhile", requests, "none per read");
+    report.row("gets and lists of Functions at the API server meanwhile", requests, "none per read");
     let alone = read(&connections, Load { workers: 1, calls: usize::MAX, time: TIME / 2 }).await?;
     let alone = format!("{} ({:.0}/s)", alone.latencies, alone.rate());
     report.row("one connection: p50 / p99 / max", alone, "");

@@ -14,7 +14,9 @@ use crate::stage::{Stage, WRITERS, idle_function};
 
 const FUNCTIONS: usize = 1_000;
 const TENANTS: usize = 8;
-/// How long the processes are left alone before a look at them.
+/// Longest wait for all statuses, and then for a controller that does nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the processes are left alone before a first look at them.
 const REST: Duration = Duration::from_secs(10);
 
 /// Answers the question.
@@ -45,8 +47,8 @@ pub async fn measure(stage: &Stage) -> Result<Report> {
         async move { Ok(users[worker].create(&idle_function(&format!("f-{number}"))).await?.to_string()) }
     });
     let outcome = outcome.await?;
-    let settled = settled.at_least(FUNCTIONS, Duration::from_secs(60)).await;
-    tokio::time::sleep(REST).await;
+    let settled = settled.at_least(FUNCTIONS, PATIENCE).await;
+    stage.settled(PATIENCE).await?;
     let (gateway, controller) = stage.usage()?;
     let created = format!("{} settled; {:.0}/s ({})", settled.len(), outcome.rate(), outcome.answers());
     report.row("1,000 functions in 8 tenants created by 16 clients", created, "");

@@ -22,6 +22,10 @@ use crate::usage::Usage;
 pub const ROOMY: &str = "loadtest";
 /// Writers at once when objects are posted directly, as in the API server's own figures.
 pub const WRITERS: usize = 16;
+/// A controller that uses less than this of one core for [`CALM`] has settled.
+const IDLE: f64 = 0.05;
+/// See [`IDLE`].
+const CALM: Duration = Duration::from_secs(2);
 /// Our own writes to the cluster.
 const MANAGER: &str = "eventflow-loadtest";
 
@@ -184,17 +188,33 @@ impl Stage {
         Usage::of(self.platform.pids().1).context("the controller")
     }
 
-    /// Requests for Functions, of any verb but watches, that the API server has answered since it started.
+    /// Waits until the controller does hardly anything, at most for `patience`; gives when that began.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn settled(&self, patience: Duration) -> Result<Instant> {
+        let start = Instant::now();
+        loop {
+            let (before, since) = (self.controller_usage()?, Instant::now());
+            tokio::time::sleep(CALM).await;
+            let share = self.controller_usage()?.share_of_core(before, CALM);
+            if share < IDLE || start.elapsed() > patience {
+                return Ok(since);
+            }
+        }
+    }
+
+    /// Gets and lists of Functions that the API server has answered since it started.
     ///
     /// # Errors
     /// When the API server does not give its metrics.
-    pub async fn api_server_requests(&self) -> Result<u64> {
+    pub async fn api_server_reads(&self) -> Result<u64> {
         let request = http::Request::get("/metrics").body(Vec::new())?;
         let metrics = self.client.request_text(request).await?;
         let of_functions = metrics.lines().filter(|line| {
             line.starts_with("apiserver_request_total{")
                 && line.contains(r#"resource="functions""#)
-                && !line.contains(r#"verb="WATCH""#)
+                && (line.contains(r#"verb="GET""#) || line.contains(r#"verb="LIST""#))
         });
         let counts = of_functions.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
         Ok(counts.sum::<f64>() as u64)

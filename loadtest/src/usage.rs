@@ -32,6 +32,12 @@ impl Usage {
         Self::parse(&read("status")?, &read("stat")?).with_context(|| format!("/proc/{pid} reads strangely"))
     }
 
+    /// The part of one core that was used in the `time` since `before`.
+    #[must_use]
+    pub fn share_of_core(&self, before: Self, time: Duration) -> f64 {
+        self.processor.saturating_sub(before.processor).as_secs_f64() / time.as_secs_f64()
+    }
+
     fn parse(status: &str, stat: &str) -> Option<Self> {
         let kb = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -64,6 +70,12 @@ mod tests {
         assert_eq!(usage, expected);
         assert_eq!(usage.to_string(), "1.0 MB (peak 2.0 MB)");
         assert_eq!(Usage::parse("", stat), None);
+    }
+
+    #[test]
+    fn shares_are_of_one_core() {
+        let usage = |ms| Usage { resident_kb: 1, peak_kb: 1, processor: Duration::from_millis(ms) };
+        assert!((usage(3_000).share_of_core(usage(1_000), Duration::from_secs(20)) - 0.1).abs() < 1e-9);
     }
 
     #[test]

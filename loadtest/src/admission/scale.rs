@@ -22,10 +22,6 @@ const SIZES: [usize; 2] = [1_000, 10_000];
 const PATIENCE: Duration = Duration::from_secs(420);
 /// How long an idle controller is looked at.
 const REST: Duration = Duration::from_secs(20);
-/// A controller that uses less than this of one core for [`CALM`] has settled.
-const IDLE: f64 = 0.05;
-/// See [`IDLE`].
-const CALM: Duration = Duration::from_secs(2);
 
 /// Answers the question.
 ///
@@ -45,14 +41,18 @@ pub async fn measure(mut stage: Stage) -> Result<Report> {
         let speed = rate(made - there, start.elapsed());
         report.row(&format!("{there} to {size} Functions"), format!("{speed:.0}/s, {made} Deployments"), "");
         there = size;
-        settle(&stage).await?;
+        stage.settled(PATIENCE).await?;
         let before = stage.controller_usage()?;
         tokio::time::sleep(REST).await;
         let after = stage.controller_usage()?;
         let target = if size == 10_000 { "<= 120 MB" } else { "Go: 58 MB at 201" };
         report.row(&format!("controller's memory with {size} Functions"), after, target);
         report.row(&format!("its processor time until then with {size}"), seconds(before), "");
-        report.row(&format!("its use of one core, idle with {size}"), percent(before, after), "");
+        report.row(
+            &format!("its use of one core, idle with {size}"),
+            format!("{:.1} %", 100.0 * after.share_of_core(before, REST)),
+            "",
+        );
     }
     drop(deployments);
     cold_start(&mut stage, &namespaces, &mut report).await?;
@@ -71,7 +71,7 @@ async fn cold_start(stage: &mut Stage, namespaces: &[String], report: &mut Repor
     let admitted = admissions.of(&probe, PATIENCE).await.context("after a cold start")?;
     let first = (admitted.first - start).as_secs_f64();
     report.row("cold start with 10,000 to the first new admission", format!("{first:.1} s"), "");
-    let steady = settle(stage).await? - start;
+    let steady = stage.settled(PATIENCE).await? - start;
     let usage = stage.controller_usage()?;
     report.row("cold start with 10,000 to steady state", format!("{:.1} s", steady.as_secs_f64()), "");
     report.row("its memory and processor time", format!("{usage}, {}", seconds(usage)), "<= 120 MB");
@@ -80,36 +80,4 @@ async fn cold_start(stage: &mut Stage, namespaces: &[String], report: &mut Repor
 
 fn seconds(usage: Usage) -> String {
     format!("{:.1} s", usage.processor.as_secs_f64())
-}
-
-/// Of one core, between two looks [`REST`] apart.
-fn percent(before: Usage, after: Usage) -> String {
-    format!("{:.1} %", 100.0 * share(before, after, REST))
-}
-
-fn share(before: Usage, after: Usage, time: Duration) -> f64 {
-    (after.processor - before.processor).as_secs_f64() / time.as_secs_f64()
-}
-
-/// Waits until the controller does hardly anything; gives when that began. Bounded by [`PATIENCE`].
-async fn settle(stage: &Stage) -> Result<Instant> {
-    let start = Instant::now();
-    loop {
-        let (before, since) = (stage.controller_usage()?, Instant::now());
-        tokio::time::sleep(CALM).await;
-        if share(before, stage.controller_usage()?, CALM) < IDLE || start.elapsed() > PATIENCE {
-            return Ok(since);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_are_of_one_core() {
-        let usage = |ms| Usage { resident_kb: 1, peak_kb: 1, processor: Duration::from_millis(ms) };
-        assert_eq!(percent(usage(1_000), usage(3_000)), "10.0 %");
-    }
 }
