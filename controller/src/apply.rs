@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eventflow_api::labels;
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
@@ -20,6 +21,9 @@ const TOLERATED_MAX: usize = 10_000;
 
 /// Attempts to write an object whole while others write it too.
 const REPLACE_ATTEMPTS: usize = 5;
+
+/// Attempts to write a Deployment while others write it too.
+const ATTEMPTS: usize = 5;
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +40,26 @@ pub enum ApplyError {
         /// What went wrong.
         source: Box<kube::Error>,
     },
+    /// Others wrote the object each time.
+    #[error("the {kind:?} {}/{} was written by others each time", .name.namespace, .name.name)]
+    Contended {
+        /// Which kind.
+        kind: ChildKind,
+        /// Which object.
+        name: Name,
+    },
     /// An object could not be written as JSON.
     #[error("cannot write an object as JSON")]
     Json(#[from] serde_json::Error),
+}
+
+impl ApplyError {
+    /// Whether the object was not as it was read, or was there although it was not.
+    fn is_conflict(&self) -> bool {
+        let ApplyError::Call { source, .. } = self else { return false };
+        matches!(&**source, kube::Error::Api(status)
+            if status.is_conflict() || status.is_already_exists() || status.is_not_found())
+    }
 }
 
 /// What became of an object.
@@ -73,28 +94,64 @@ impl Applier {
     /// If the API server refuses or cannot be asked.
     pub async fn ensure<K: Child>(&self, desired: &K) -> Result<Applied, ApplyError> {
         let (name, wanted) = see(desired);
-        let known = self.world.tables().children(K::KIND).get(&name);
-        let found = match known {
-            Some(known) => Some(known),
-            // Not known to the watch, which selects by our label: something else may have the name.
-            None if guarded(K::KIND) => self.get::<K>(&name).await?,
-            None => None,
-        };
-        if let Some(found) = found {
-            match standing(K::KIND, &found, &wanted) {
-                Standing::Foreign => return Ok(Applied::Foreign),
-                Standing::Former => {
-                    self.delete::<K>(&name, &found.uid).await?;
-                    return Ok(Applied::Leaving);
+        for _ in 0..ATTEMPTS {
+            let known = self.world.tables().children(K::KIND).get(&name);
+            let found = match known {
+                Some(known) => Some(known),
+                // Not known to the watch, which selects by our label: something else may have the name.
+                None if guarded(K::KIND) => self.get::<K>(&name).await?,
+                None => None,
+            };
+            if let Some(found) = &found {
+                match standing(K::KIND, found, &wanted) {
+                    Standing::Foreign => return Ok(Applied::Foreign),
+                    Standing::Former => {
+                        self.delete::<K>(&name, &found.uid).await?;
+                        return Ok(Applied::Leaving);
+                    }
+                    Standing::Leaving => return Ok(Applied::Leaving),
+                    Standing::Ours if self.agrees(wanted.view.digest, found.view.digest) => {
+                        return Ok(Applied::InPlace(found.clone()));
+                    }
+                    Standing::Ours => (),
                 }
-                Standing::Leaving => return Ok(Applied::Leaving),
-                Standing::Ours if self.agrees(wanted.view.digest, found.view.digest) => {
-                    return Ok(Applied::InPlace(found));
+            }
+            match self.write(desired, &name, wanted.view.digest, found.as_deref()).await {
+                Ok(written) => return Ok(Applied::InPlace(written)),
+                Err(error) if K::KIND == ChildKind::Deployment && error.is_conflict() => {
+                    self.refresh::<K>(&name).await?
                 }
-                Standing::Ours => (),
+                Err(error) => return Err(error),
             }
         }
-        self.write(desired, &name, wanted.view.digest).await.map(Applied::InPlace)
+        Err(ApplyError::Contended { kind: K::KIND, name })
+    }
+
+    /// Lets a Deployment run no more than so many pods, whatever else it says.
+    ///
+    /// # Errors
+    /// If the API server refuses or cannot be asked.
+    pub async fn scale_down(&self, name: &Name, replicas: u32) -> Result<(), ApplyError> {
+        let api = Deployment::api(self.client.clone(), &name.namespace);
+        let params =
+            PatchParams { field_manager: Some(labels::CONTROLLER_MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(serde_json::json!({"spec": {"replicas": replicas}}));
+        match api.patch(&name.name, &params, &patch).await {
+            Ok(written) => self.world.record(&written),
+            Err(kube::Error::Api(status)) if status.is_not_found() => (),
+            Err(source) => return Err(failed::<Deployment>("scale", name, source)),
+        }
+        Ok(())
+    }
+
+    /// Reads an object again that others have written.
+    async fn refresh<K: Child>(&self, name: &Name) -> Result<(), ApplyError> {
+        let object = K::api(self.client.clone(), &name.namespace).get_opt(&name.name).await;
+        match object.map_err(|source| failed::<K>("get", name, source))? {
+            Some(object) => self.world.record(&object),
+            None => self.world.forget(K::KIND, name),
+        }
+        Ok(())
     }
 
     /// Deletes the object of that name if it is the one of that identity; it may be gone already.
@@ -122,10 +179,21 @@ impl Applier {
         desired: &K,
         name: &Name,
         wanted: Digest,
+        found: Option<&Seen<ChildView>>,
     ) -> Result<Arc<Seen<ChildView>>, ApplyError> {
         let api = K::api(self.client.clone(), &name.namespace);
         let params = PatchParams::apply(labels::CONTROLLER_MANAGER).force();
-        let mut written: K = match api.patch(&name.name, &params, &Patch::Apply(desired)).await {
+        let applied = match found {
+            // A Deployment is never written over one that was not read: whoever wrote it meanwhile may know better.
+            None if K::KIND == ChildKind::Deployment => api.create(&post(), desired).await,
+            Some(found) if K::KIND == ChildKind::Deployment => {
+                let mut fenced = desired.clone();
+                fenced.meta_mut().resource_version = Some(found.resource_version.to_string());
+                api.patch(&name.name, &params, &Patch::Apply(&fenced)).await
+            }
+            _ => api.patch(&name.name, &params, &Patch::Apply(desired)).await,
+        };
+        let mut written: K = match applied {
             Ok(applied) => applied,
             // What we set may contradict what others added. Writing it whole tells whether that is all.
             Err(kube::Error::Api(status)) if status.is_invalid() => {
@@ -141,8 +209,7 @@ impl Applier {
             }
             // Applying adds and sets, but leaves what others added to our lists and maps: write it whole.
             let whole: K = serde_json::from_value(whole(&written, desired)?)?;
-            let params = PostParams { field_manager: Some(labels::CONTROLLER_MANAGER.to_owned()), dry_run: false };
-            written = match api.replace(&name.name, &params, &whole).await {
+            written = match api.replace(&name.name, &post(), &whole).await {
                 Ok(whole) => {
                     replaced = true;
                     whole
@@ -209,7 +276,9 @@ fn standing(kind: ChildKind, found: &Seen<ChildView>, wanted: &Seen<ChildView>) 
             _ => Standing::Foreign,
         };
     }
-    if found.deleting { Standing::Leaving } else { Standing::Ours }
+    // Written for a newer spec than ours: what we know is out of date, and the watch will tell.
+    let stamp = |view: &ChildView| view.rollout.as_ref().and_then(|rollout| rollout.generation);
+    if found.deleting || stamp(found) > stamp(wanted) { Standing::Leaving } else { Standing::Ours }
 }
 
 /// The object as it is, with everything that we decide as it should be.
@@ -223,6 +292,10 @@ fn whole<K: Child>(written: &K, desired: &K) -> Result<Value, serde_json::Error>
         }
     }
     Ok(whole)
+}
+
+fn post() -> PostParams {
+    PostParams { field_manager: Some(labels::CONTROLLER_MANAGER.to_owned()), dry_run: false }
 }
 
 fn failed<K: Child>(verb: &'static str, name: &Name, source: kube::Error) -> ApplyError {

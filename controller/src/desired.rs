@@ -26,6 +26,10 @@ pub mod quota;
 /// The Service of a function.
 pub mod service;
 
+/// Label on a function's objects and pods: the function's identity, so that the pods of one that is gone can be
+/// told from those of its namesake.
+pub const UID: &str = "eventflow.io/function-uid";
+
 /// What the platform's surroundings ask for, the same for every tenant.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
@@ -115,6 +119,7 @@ fn function_labels(function: &ValidFunction) -> BTreeMap<String, String> {
         (labels::FUNCTION, function.name.as_str()),
         (labels::MANAGED_BY, labels::MANAGED_BY_VALUE),
         (labels::TENANT, function.tenant.as_str()),
+        (UID, &function.uid),
     ])
 }
 

@@ -2,6 +2,7 @@
 //! its whole duration, by its own clock, may take it. A lease alone proves nothing about a paused process: what
 //! must never happen twice is guarded by compare-and-swap, with the number of transitions as epoch.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,6 +15,32 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::config::LeaseConfig;
 use crate::telemetry::chain;
 
+/// How long a leader may still act: until the Lease was last renewed plus the renew deadline, by a clock that goes on
+/// while the process is paused. Others take over only later.
+#[derive(Debug, Clone)]
+pub struct Tenure {
+    renewed: Arc<Mutex<Instant>>,
+    limit: Duration,
+}
+
+impl Tenure {
+    /// A tenure that begins now and must be renewed within `limit`.
+    #[must_use]
+    pub fn new(limit: Duration) -> Self {
+        Self { renewed: Arc::new(Mutex::new(Instant::now())), limit }
+    }
+
+    /// Whether the leader may still act.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.renewed.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < self.limit
+    }
+
+    fn renew(&self, at: Instant) {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+}
+
 /// One candidate.
 pub struct Candidate {
     api: Api<Lease>,
@@ -21,6 +48,7 @@ pub struct Candidate {
     config: LeaseConfig,
     /// The version of the Lease last seen, and when it was first seen.
     seen: Option<(String, Instant)>,
+    tenure: Tenure,
 }
 
 /// One attempt to get or keep the Lease.
@@ -37,7 +65,8 @@ impl Candidate {
     #[must_use]
     pub fn new(client: Client, config: LeaseConfig) -> Self {
         let identity = config.identity.clone().unwrap_or_else(made_up_identity);
-        Self { api: Api::namespaced(client, &config.lease_namespace), identity, config, seen: None }
+        let tenure = Tenure::new(config.lease_renew_deadline);
+        Self { api: Api::namespaced(client, &config.lease_namespace), identity, config, seen: None, tenure }
     }
 
     /// This candidate's name.
@@ -46,11 +75,21 @@ impl Candidate {
         &self.identity
     }
 
+    /// How long this candidate may act, once it leads.
+    #[must_use]
+    pub fn tenure(&self) -> Tenure {
+        self.tenure.clone()
+    }
+
     /// Waits until the Lease is ours; gives the epoch.
     pub async fn acquire(&mut self) -> u64 {
         loop {
+            let before = Instant::now();
             match timeout(self.config.lease_renew_deadline, self.attempt()).await {
-                Ok(Ok(Attempt::Held(epoch))) => return epoch,
+                Ok(Ok(Attempt::Held(epoch))) => {
+                    self.tenure.renew(before);
+                    return epoch;
+                }
                 Ok(Ok(Attempt::Taken)) => (),
                 Ok(Err(error)) => tracing::warn!(error = chain(&error), "The lease cannot be read or written"),
                 Err(_) => tracing::warn!("The lease cannot be read or written in time"),
@@ -67,7 +106,10 @@ impl Candidate {
             let left = self.config.lease_renew_deadline.saturating_sub(renewed.elapsed());
             let before = Instant::now();
             match timeout(left, self.attempt()).await {
-                Ok(Ok(Attempt::Held(_))) => renewed = before,
+                Ok(Ok(Attempt::Held(_))) => {
+                    renewed = before;
+                    self.tenure.renew(before);
+                }
                 Ok(Ok(Attempt::Taken)) => return,
                 Ok(Err(error)) => tracing::warn!(error = chain(&error), "The lease could not be renewed"),
                 Err(_) => return,

@@ -30,6 +30,8 @@ pub mod validate;
 pub mod cidr;
 /// Quota admission, the pure part.
 pub mod quota;
+/// One tenant's ledger brought in order.
+pub mod admission;
 /// What should exist.
 pub mod desired;
 /// Digests for comparing without keeping.

@@ -23,6 +23,11 @@ struct InPhase {
     phase: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Told {
+    verdict: String,
+}
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -32,6 +37,8 @@ pub struct Metrics {
     durations: Family<Kind, Histogram, fn() -> Histogram>,
     phases: Family<InPhase, Gauge>,
     watch_errors: Family<Kind, Counter<u64, AtomicU64>>,
+    admissions: Family<Told, Counter<u64, AtomicU64>>,
+    conflicts: Counter<u64, AtomicU64>,
     queue: Gauge,
     leader: Gauge,
 }
@@ -46,6 +53,8 @@ impl Default for Metrics {
             durations: Family::new_with_constructor(histogram),
             phases: Family::default(),
             watch_errors: Family::default(),
+            admissions: Family::default(),
+            conflicts: Counter::default(),
             queue: Gauge::default(),
             leader: Gauge::default(),
         };
@@ -62,6 +71,8 @@ impl Metrics {
         r.register("eventflow_reconcile_duration_seconds", "Duration of a reconcile", self.durations.clone());
         r.register("eventflow_functions_phase", "Functions by phase", self.phases.clone());
         r.register("eventflow_watch_errors", "Interruptions of watches", self.watch_errors.clone());
+        r.register("eventflow_admissions", "Verdicts on functions", self.admissions.clone());
+        r.register("eventflow_ledger_conflicts", "Swaps of a ledger that others had written", self.conflicts.clone());
         r.register("eventflow_queue_depth", "Objects that wait to be brought in order", self.queue.clone());
         r.register("eventflow_leader", "1 while this controller works", self.leader.clone());
     }
@@ -71,6 +82,7 @@ impl Metrics {
         let kind = match key {
             Key::Tenant(_) => "tenant",
             Key::Function(_) => "function",
+            Key::Admission(_) => "admission",
         };
         let kind = Kind { kind: kind.to_owned() };
         self.reconciles.get_or_create(&kind).inc();
@@ -83,6 +95,16 @@ impl Metrics {
     /// A watch was interrupted.
     pub fn watch_failed(&self, kind: &str) {
         self.watch_errors.get_or_create(&Kind { kind: kind.to_lowercase() }).inc();
+    }
+
+    /// A verdict was given.
+    pub fn admission(&self, verdict: &'static str) {
+        self.admissions.get_or_create(&Told { verdict: verdict.to_owned() }).inc();
+    }
+
+    /// A swap of a ledger failed, since others had written it.
+    pub fn ledger_conflict(&self) {
+        self.conflicts.inc();
     }
 
     /// This controller works, or does not.

@@ -48,7 +48,7 @@ pub fn function(world: &World, name: &Name) -> Option<ObservedFunction> {
     let function = tables.functions.get(name)?;
     let context = match &function.group {
         Key::Tenant(id) => tables.context(id),
-        Key::Function(_) => None,
+        Key::Function(_) | Key::Admission(_) => None,
     };
     Some(ObservedFunction { namespace: name.namespace.clone(), name: name.name.clone(), function, context })
 }

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use kube::Client;
 
+use crate::admission::{self, AdmissionError};
 use crate::apply::{Applier, ApplyError};
 use crate::desired::Surroundings;
 use crate::events::Events;
+use crate::lease::Tenure;
+use crate::metrics::Metrics;
 use crate::queue::Next;
 use crate::status::write::StatusError;
 use crate::world::{Key, World};
@@ -33,6 +36,12 @@ pub struct Context {
     pub events: Events,
     /// What is the same for every tenant.
     pub surroundings: Surroundings,
+    /// Counts the leaders; this one's number.
+    pub epoch: u64,
+    /// How long this leader may act.
+    pub tenure: Tenure,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Why a reconcile stopped.
@@ -41,6 +50,9 @@ pub enum ReconcileError {
     /// An object could not be made as it should be.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// The ledger could not be brought in order.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
     /// The status could not be written.
     #[error(transparent)]
     Status(#[from] StatusError),
@@ -54,5 +66,6 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Next, ReconcileEr
     match key {
         Key::Tenant(id) => tenant::reconcile(context, id).await,
         Key::Function(name) => function::reconcile(context, name).await,
+        Key::Admission(id) => admission::reconcile(context, id).await,
     }
 }

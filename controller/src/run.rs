@@ -66,10 +66,12 @@ pub async fn run(config: Config, client: Client, stop: impl Future<Output = ()>)
     let (events, sending) = Events::new(client.clone(), candidate.identity());
     background.spawn(sending);
     let mut stop = std::pin::pin!(stop);
-    tokio::select! {
-        epoch = candidate.acquire() => tracing::info!(identity = candidate.identity(), epoch, "This controller leads"),
+    let tenure = candidate.tenure();
+    let epoch = tokio::select! {
+        epoch = candidate.acquire() => epoch,
         () = &mut stop => return Ok(()),
-    }
+    };
+    tracing::info!(identity = candidate.identity(), epoch, "This controller leads");
     metrics.leads(true);
     let mut workers = JoinSet::new();
     let outcome = tokio::select! {
@@ -78,9 +80,10 @@ pub async fn run(config: Config, client: Client, stop: impl Future<Output = ()>)
             synced(&world).await;
             world.enqueue_all();
             let applier = Applier::new(client.clone(), world.clone());
-            let context = Arc::new(Context { client, world: world.clone(), applier, events, surroundings });
+            let (world, metrics) = (world.clone(), metrics.clone());
+            let context = Arc::new(Context { client, world, applier, events, surroundings, epoch, tenure, metrics });
             for _ in 0..config.work.concurrency {
-                workers.spawn(work(context.clone(), metrics.clone()));
+                workers.spawn(work(context.clone()));
             }
             std::future::pending().await
         } => never,
@@ -110,20 +113,24 @@ async fn drain(world: &World, workers: &mut JoinSet<()>, limit: Duration, candid
     workers.shutdown().await;
 }
 
-async fn work(context: Arc<Context>, metrics: Arc<Metrics>) {
+async fn work(context: Arc<Context>) {
     while let Some(key) = context.world.queue.take().await {
         let span = match &key {
-            Key::Tenant(id) => tracing::info_span!("reconcile", tenant.id = id),
+            Key::Tenant(id) | Key::Admission(id) => tracing::info_span!("reconcile", tenant.id = id),
             Key::Function(name) => {
                 tracing::info_span!("reconcile", namespace = name.namespace, function.name = name.name)
             }
         };
-        let next = once(&context, &metrics, &key).instrument(span).await;
+        let next = once(&context, &key).instrument(span).await;
         context.world.queue.done(&key, next);
     }
 }
 
-async fn once(context: &Context, metrics: &Metrics, key: &Key) -> Next {
+async fn once(context: &Context, key: &Key) -> Next {
+    if !context.tenure.holds() {
+        // This process was paused, and another may lead by now. Whoever keeps the lease will tell.
+        return Next::Failed;
+    }
     let start = Instant::now();
     let result = timeout(RECONCILE_TIMEOUT, reconcile(context, key)).await;
     let next = match result {
@@ -137,7 +144,7 @@ async fn once(context: &Context, metrics: &Metrics, key: &Key) -> Next {
             Next::Failed
         }
     };
-    metrics.reconciled(key, start.elapsed(), next == Next::Failed);
+    context.metrics.reconciled(key, start.elapsed(), next == Next::Failed);
     next
 }
 

@@ -60,6 +60,8 @@ pub struct ValidFunction {
     pub name: FunctionName,
     /// The object's identity.
     pub uid: String,
+    /// The generation of its spec.
+    pub generation: u64,
     /// Whose it is.
     pub tenant: TenantId,
     /// What it asks for.
@@ -123,12 +125,13 @@ pub fn function(observed: &ObservedFunction) -> Result<ValidFunction, Refusal> {
     Ok(ValidFunction {
         name,
         uid: observed.function.uid.clone(),
+        generation: u64::try_from(observed.function.view.generation).unwrap_or_default(),
         tenant,
         spec: spec.clone(),
         replicas: if suspension.is_some() { 0 } else { spec.wanted_replicas() },
         suspension,
         pod_security: context.pod_security,
-        surge: true,
+        surge: false,
     })
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use eventflow_api::function::Function;
 use eventflow_api::labels;
+use eventflow_api::ledger::QuotaLedger;
 use eventflow_api::tenant::Tenant;
 use eventflow_api::tier::Tier;
 use futures::StreamExt;
@@ -23,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::telemetry::chain;
 use crate::world::child::{Child, see};
 use crate::world::table::Seen;
-use crate::world::{Change, Name, World, views};
+use crate::world::{Change, Name, World, ledger, views};
 
 /// Starts every watch; they end with the returned set.
 #[must_use]
@@ -41,6 +42,9 @@ pub fn start(client: &Client, world: &Arc<World>, metrics: &Arc<Metrics>, timeou
     let to = world.clone();
     let functions = untyped(ApiResource::erase::<Function>(&()));
     set.spawn(source.clone().follow(("Function", functions), all, views::function, move |change| to.functions(change)));
+    let to = world.clone();
+    let ledgers = untyped(ApiResource::erase::<QuotaLedger>(&()));
+    set.spawn(source.clone().follow(("QuotaLedger", ledgers), String::new(), ledger::read, move |c| to.ledgers(c)));
     let to = world.clone();
     let pods: Api<Pod> = Api::all(client.clone());
     let of_functions = format!("{}={},{ours}", labels::APP, labels::APP_VALUE);

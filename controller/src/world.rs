@@ -6,17 +6,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use eventflow_api::names::TenantId;
 
+use crate::admission::survey::Told;
 use crate::queue::Queue;
 use crate::validate::TenantContext;
 
 /// Objects that the controller makes.
 pub mod child;
+/// Ledgers.
+pub mod ledger;
 /// One kind's objects, with the order of their versions kept.
 pub mod table;
 /// What is read of custom resources and pods.
 pub mod views;
 
 use child::{Child, ChildKind, ChildView};
+use ledger::LedgerView;
 use table::{Seen, Table};
 use views::{FunctionView, PodView, TenantView, TierView};
 
@@ -44,6 +48,8 @@ pub enum Key {
     Tenant(String),
     /// A function.
     Function(Name),
+    /// The ledger of a tenant, by the tenant's id.
+    Admission(String),
 }
 
 /// The tables.
@@ -57,7 +63,11 @@ pub struct Tables {
     pub functions: Table<FunctionView>,
     /// Grouped by function.
     pub pods: Table<PodView>,
+    /// Grouped by tenant.
+    pub ledgers: Table<LedgerView>,
     children: [Table<ChildView>; ChildKind::ALL.len()],
+    /// What was last decided about each function.
+    told: HashMap<Name, Told>,
     /// What functions were last told of each tenant.
     contexts: HashMap<String, TenantContext>,
 }
@@ -98,6 +108,12 @@ impl Tables {
         true
     }
 
+    /// What was last decided about a function.
+    #[must_use]
+    pub fn told(&self, name: &Name) -> Option<&Told> {
+        self.told.get(name)
+    }
+
     /// Whether every kind has been listed once.
     #[must_use]
     pub fn synced(&self) -> bool {
@@ -105,6 +121,7 @@ impl Tables {
             && self.tiers.synced()
             && self.functions.synced()
             && self.pods.synced()
+            && self.ledgers.synced()
             && self.children.iter().all(Table::synced)
     }
 }
@@ -170,6 +187,9 @@ impl World {
     pub fn functions(&self, change: Change<FunctionView>) {
         let mut tables = self.tables();
         for name in tables.functions.change_named(change) {
+            if tables.functions.get(&name).is_none() {
+                tables.told.remove(&name);
+            }
             self.queue.add(Key::Function(name));
         }
     }
@@ -205,6 +225,48 @@ impl World {
         }
     }
 
+    /// A change of the ledgers that was not ours.
+    pub fn ledgers(&self, change: Change<LedgerView>) {
+        let mut tables = self.tables();
+        for key in tables.ledgers.change(change) {
+            if let Key::Tenant(id) = key {
+                self.queue.add(Key::Admission(id));
+            }
+        }
+    }
+
+    /// Remembers a ledger as the API server answered with it.
+    pub fn record_ledger(&self, name: Name, seen: Seen<LedgerView>) {
+        self.tables().ledgers.change(Change::Applied(name, seen));
+    }
+
+    /// Forgets an object that turned out to be gone.
+    pub fn forget(&self, kind: ChildKind, name: &Name) {
+        let mut tables = self.tables();
+        if let Some(seen) = tables.children(kind).get(name) {
+            tables.children_mut(kind).change(Change::Deleted(name.clone(), seen.uid.clone()));
+        }
+    }
+
+    /// Forgets a ledger, whatever became of it.
+    pub fn forget_ledger(&self, name: &Name) {
+        let mut tables = self.tables();
+        if let Some(seen) = tables.ledgers.get(name) {
+            tables.ledgers.change(Change::Deleted(name.clone(), seen.uid.clone()));
+        }
+    }
+
+    /// Keeps what was decided about a function, which is then looked at; tells whether it is news.
+    pub fn tell(&self, name: &Name, told: Told) -> bool {
+        let mut tables = self.tables();
+        if tables.told.get(name) == Some(&told) {
+            return false;
+        }
+        tables.told.insert(name.clone(), told);
+        self.queue.add(Key::Function(name.clone()));
+        true
+    }
+
     /// Remembers the answer to our own write of a tenant's status.
     pub fn record_tenant(&self, name: Name, seen: Seen<TenantView>) {
         let mut tables = self.tables();
@@ -224,6 +286,7 @@ impl World {
     pub fn enqueue_all(&self) {
         let tables = self.tables();
         for (name, _) in tables.tenants.find(|_| true) {
+            self.queue.add(Key::Admission(name.name.clone()));
             self.queue.add(Key::Tenant(name.name));
         }
         for (name, _) in tables.functions.find(|_| true) {
@@ -233,6 +296,7 @@ impl World {
 
     fn tell_functions(&self, tables: &mut Tables, id: &str) {
         if tables.renew_context(id) {
+            self.queue.add(Key::Admission(id.to_owned()));
             for name in tables.functions.group(&Key::Tenant(id.to_owned())) {
                 self.queue.add(Key::Function(name));
             }

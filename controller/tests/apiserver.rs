@@ -1,6 +1,8 @@
 //! The controller against a real API server, without nodes: what a kubelet would say of pods is written by hand.
 //! One controller for all tests, a tenant of its own for each.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::sync::OnceLock;
@@ -146,7 +148,6 @@ async fn a_function_is_made_changed_and_put_back_in_order() {
     let changed =
         until(&deployments, "fn-f", "the new spec is applied", |d| container(d).image.as_deref() == Some("a:2")).await;
     let c = container(&changed);
-    assert_eq!(changed.spec.as_ref().unwrap().replicas, Some(3));
     assert!(c.env.as_ref().unwrap().iter().all(|e| e.name != "A"));
     assert_eq!((c.command, c.args), (Some(vec!["/x".into()]), Some(vec!["y".into()])));
     assert_eq!(c.resources.unwrap().limits.unwrap()["cpu"].0, "1");

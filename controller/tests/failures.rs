@@ -1,5 +1,7 @@
 //! A scripted API server that refuses: what a reconcile does when a call fails, and that it gives up nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -7,10 +9,15 @@ use std::sync::{Arc, Mutex};
 use controller::apply::Applier;
 use controller::desired::Surroundings;
 use controller::events::Events;
+use controller::lease::Tenure;
 use controller::queue::Next;
+use controller::quota::ledger::{Claim, Ledger};
+use controller::quota::packed;
+use controller::quota::vector::Vector;
 use controller::reconcile::{Context, reconcile};
 use controller::world::child::{Child, ChildKind, see};
 use controller::world::{Change, Key, Name, World, views};
+use eventflow_api::resources::PodResources;
 use http::{Method, Request, Response};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
@@ -48,9 +55,12 @@ fn put<K: Child>(world: &World, object: Value) {
     world.children(K::KIND, Change::Applied(name, seen));
 }
 
+/// The function's identity.
+const UID: &str = "00000000-0000-0000-0000-00000000000f";
+
 fn function() -> Value {
     json!({"apiVersion": "eventflow.eventflow.io/v1alpha1", "kind": "Function",
-        "metadata": {"name": "f", "namespace": "tenant-a", "uid": "f-uid", "resourceVersion": "5", "generation": 1},
+        "metadata": {"name": "f", "namespace": "tenant-a", "uid": UID, "resourceVersion": "5", "generation": 1},
         "spec": {"image": "a:1"}})
 }
 
@@ -70,6 +80,13 @@ fn world() -> Arc<World> {
     );
     let (name, seen) = views::function(serde_json::from_value(function()).unwrap());
     world.functions(Change::Applied(name, seen));
+    let wants = Vector { pods: 1, functions: 1, ..Vector::of_pod(&PodResources::default()) };
+    let claim = Claim { uid: UID.parse().unwrap(), generation: 1, wants };
+    let ledger = Ledger::new(wants, 1).admit(1, &[claim]).unwrap();
+    let ledger = json!({"metadata": {"name": "ledger", "namespace": "tenant-a", "uid": "l-uid", "resourceVersion": "3"},
+        "spec": {"packed": packed::encode(&ledger)}});
+    let (name, seen) = controller::world::ledger::read(serde_json::from_value(ledger).unwrap());
+    world.ledgers(Change::Applied(name, seen));
     world
 }
 
@@ -81,6 +98,9 @@ fn context(client: Client, world: &Arc<World>) -> Context {
         world: world.clone(),
         events,
         surroundings: Surroundings::default(),
+        epoch: 1,
+        tenure: Tenure::new(std::time::Duration::from_secs(3600)),
+        metrics: Arc::default(),
     }
 }
 
@@ -88,6 +108,7 @@ fn key() -> Key {
     Key::Function(Name { namespace: "tenant-a".into(), name: "f".into() })
 }
 
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/tenant-a/deployments";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/tenant-a/deployments/fn-f";
 const STATUS: &str = "/apis/eventflow.eventflow.io/v1alpha1/namespaces/tenant-a/functions/f/status";
 
@@ -105,13 +126,13 @@ fn applied() -> Value {
 
 #[tokio::test]
 async fn a_refused_write_is_an_error_and_the_next_run_goes_on() {
-    for (code, reason) in [(500, "InternalError"), (403, "Forbidden"), (400, "BadRequest"), (409, "Conflict")] {
+    for (code, reason) in [(500, "InternalError"), (403, "Forbidden"), (400, "BadRequest")] {
         let world = world();
         let (client, left) = scripted(vec![
             Step(Method::GET, DEPLOYMENT, 404, failure(404, "NotFound")),
-            Step(Method::PATCH, DEPLOYMENT, code, failure(code, reason)),
+            Step(Method::POST, DEPLOYMENTS, code, failure(code, reason)),
             Step(Method::GET, DEPLOYMENT, 404, failure(404, "NotFound")),
-            Step(Method::PATCH, DEPLOYMENT, 201, applied()),
+            Step(Method::POST, DEPLOYMENTS, 201, applied()),
             Step(Method::PATCH, STATUS, 200, function()),
         ]);
         let context = context(client, &world);
@@ -127,7 +148,7 @@ async fn a_failed_status_write_is_an_error_and_makes_nothing_twice() {
     let world = world();
     let (client, left) = scripted(vec![
         Step(Method::GET, DEPLOYMENT, 404, failure(404, "NotFound")),
-        Step(Method::PATCH, DEPLOYMENT, 201, applied()),
+        Step(Method::POST, DEPLOYMENTS, 201, applied()),
         Step(Method::PATCH, STATUS, 500, failure(500, "InternalError")),
         Step(Method::PATCH, STATUS, 200, function()),
     ]);
@@ -144,7 +165,7 @@ async fn a_function_that_goes_meanwhile_is_no_error() {
         let world = world();
         let (client, _) = scripted(vec![
             Step(Method::GET, DEPLOYMENT, 404, failure(404, "NotFound")),
-            Step(Method::PATCH, DEPLOYMENT, 201, applied()),
+            Step(Method::POST, DEPLOYMENTS, 201, applied()),
             Step(Method::PATCH, STATUS, code, failure(code, reason)),
         ]);
         assert_eq!(reconcile(&context(client, &world), &key()).await.unwrap(), Next::Settled);
@@ -158,7 +179,7 @@ async fn what_someone_changes_as_it_is_written_is_noted_and_not_fought() {
     let world = world();
     let (client, left) = scripted(vec![
         Step(Method::GET, DEPLOYMENT, 404, failure(404, "NotFound")),
-        Step(Method::PATCH, DEPLOYMENT, 201, changed.clone()),
+        Step(Method::POST, DEPLOYMENTS, 201, changed.clone()),
         Step(Method::PUT, DEPLOYMENT, 409, failure(409, "Conflict")),
         Step(Method::GET, DEPLOYMENT, 200, changed.clone()),
         Step(Method::PUT, DEPLOYMENT, 200, changed),
@@ -196,4 +217,37 @@ async fn a_foreign_deployment_is_only_read() {
         scripted(vec![Step(Method::GET, DEPLOYMENT, 200, foreign), Step(Method::PATCH, STATUS, 200, function())]);
     assert!(matches!(reconcile(&context(client, &world), &key()).await.unwrap(), Next::After(_)));
     assert!(left.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_deployment_made_by_another_leader_meanwhile_is_read_before_it_is_written() {
+    let world = world();
+    let (client, left) = scripted(vec![
+        Step(Method::GET, DEPLOYMENT, 404, failure(404, "NotFound")),
+        Step(Method::POST, DEPLOYMENTS, 409, failure(409, "AlreadyExists")),
+        Step(Method::GET, DEPLOYMENT, 200, applied()),
+        Step(Method::PATCH, STATUS, 200, function()),
+    ]);
+    reconcile(&context(client, &world), &key()).await.unwrap();
+    assert!(left.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_deployment_written_for_a_newer_spec_is_left_alone() {
+    let mut newer = applied();
+    newer["metadata"]["annotations"]["eventflow.io/generation"] = "2".into();
+    let world = world();
+    put::<Deployment>(&world, newer);
+    let (client, left) = scripted(vec![Step(Method::PATCH, STATUS, 200, function())]);
+    reconcile(&context(client, &world), &key()).await.unwrap();
+    assert!(left.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_made_that_is_not_reserved() {
+    let world = world();
+    let name = Name { namespace: "tenant-a".into(), name: "ledger".into() };
+    world.forget_ledger(&name);
+    let (client, _) = scripted(Vec::new());
+    assert_eq!(reconcile(&context(client, &world), &key()).await.unwrap(), Next::Settled);
 }

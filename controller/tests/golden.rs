@@ -1,5 +1,7 @@
 //! What should exist, against files a person can read. `UPDATE_GOLDEN=1` writes them anew.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 
 use controller::desired::{self, Surroundings};
@@ -44,6 +46,7 @@ fn function(spec: serde_json::Value) -> ValidFunction {
     ValidFunction {
         name: "hello".parse().unwrap(),
         uid: "00000000-0000-0000-0000-00000000000f".into(),
+        generation: 3,
         tenant: "alice".parse().unwrap(),
         replicas: spec.wanted_replicas(),
         spec: Arc::new(spec),

@@ -1,5 +1,7 @@
 //! Two controllers, one leader: who leads works, the other takes over when it goes, quietly or not.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use common::{client, config, create, eventually, install, tenant_object, tenant_reason, unique, until};

@@ -1,5 +1,7 @@
 //! What is said of a function, from pods and Deployments as a real cluster reports them.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 
 use controller::status::Moment;
@@ -24,6 +26,7 @@ fn function(replicas: u32) -> ValidFunction {
     ValidFunction {
         name: "f".parse().unwrap(),
         uid: "u".into(),
+        generation: 3,
         tenant: "a".parse().unwrap(),
         spec: Arc::new(spec.parse().unwrap()),
         replicas,
@@ -71,7 +74,7 @@ fn steady() -> Value {
 }
 
 fn rollout() -> Rollout {
-    Rollout { observed: true, replicas: 1, failure: None, timed_out: false }
+    Rollout { observed: true, replicas: 1, ..Rollout::default() }
 }
 
 fn computed(function: &ValidFunction, rollout: &Rollout, pods: Vec<Value>) -> Computed {

@@ -30,8 +30,11 @@ const USER: i64 = 65_532;
 #[must_use]
 pub fn desired(function: &ValidFunction, surroundings: &Surroundings) -> Deployment {
     let (surge, unavailable) = if function.surge { (1, 0) } else { (0, 1) };
+    let mut metadata = function_meta(function);
+    let generation = function.generation.to_string();
+    metadata.annotations = Some(BTreeMap::from([(labels::GENERATION.to_owned(), generation)]));
     Deployment {
-        metadata: function_meta(function),
+        metadata,
         spec: Some(DeploymentSpec {
             replicas: Some(function.replicas as i32),
             revision_history_limit: Some(2),

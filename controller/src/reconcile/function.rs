@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use eventflow_api::condition::Reason;
 use eventflow_api::function::FunctionStatus;
+use eventflow_api::ledger::LEDGER_NAME;
+use eventflow_api::names::TenantId;
 use jiff::Timestamp;
 
 use super::{Context, ReconcileError, UNWATCHED};
+use crate::admission::survey::{self, Member, Told};
 use crate::apply::Applied;
 use crate::desired::deployment::template_digest;
 use crate::desired::{self, FunctionObjects};
@@ -23,17 +26,25 @@ use k8s_openapi::api::core::v1::Service;
 /// Time in which changes of mere numbers are gathered into one write of the status.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// Brings a function in order. Nothing is to be done for one that is going: what it owns goes with it.
+/// Brings a function in order. Nothing is to be done for one that is going but to see what it held be given back:
+/// what it owns goes with it.
 pub(super) async fn reconcile(context: &Context, name: &Name) -> Result<Next, ReconcileError> {
     let Some(observed) = observe::function(&context.world, name).filter(|o| !o.function.view.deleting) else {
+        ask_for_admission(context, name);
         return Ok(Next::Settled);
     };
     let valid = match validate::function(&observed) {
         Ok(valid) => valid,
         Err(refusal) => return report(context, name, &observed, &Outcome::Refused(&refusal)).await,
     };
-    let objects = desired::function(&valid, &context.surroundings);
-    match apply(context, name, &valid, &objects).await? {
+    let (valid, member) = match leave(context, name, &observed, &valid) {
+        Leave::Given(valid, member) => (valid, member),
+        Leave::Refused(told, member) => return wait(context, name, &observed, &told, &member).await,
+        Leave::Unknown => return Ok(Next::Settled),
+    };
+    let now = ValidFunction { replicas: member.replicas_now(), ..valid.clone() };
+    let objects = desired::function(&now, &context.surroundings);
+    match apply(context, name, &now, &objects).await? {
         Err(refusal) => {
             report(context, name, &observed, &Outcome::Refused(&refusal)).await?;
             Ok(Next::After(UNWATCHED))
@@ -44,6 +55,67 @@ pub(super) async fn reconcile(context: &Context, name: &Name) -> Result<Next, Re
             report(context, name, &observed, &outcome).await
         }
     }
+}
+
+/// Whether a function may run as it asks to.
+enum Leave {
+    /// It holds what it needs; as it may be written now.
+    Given(ValidFunction, Member),
+    /// It does not, and why.
+    Refused(Told, Member),
+    /// That is about to be decided.
+    Unknown,
+}
+
+fn leave(context: &Context, name: &Name, observed: &ObservedFunction, valid: &ValidFunction) -> Leave {
+    let Some(member) = survey::of(&context.world, name, observed, valid) else { return Leave::Unknown };
+    let (ledger, told) = {
+        let tables = context.world.tables();
+        let ledger = tables.ledgers.get(&Name { namespace: name.namespace.clone(), name: LEDGER_NAME.to_owned() });
+        let told = tables.told(name).cloned();
+        (ledger.and_then(|seen| seen.view.ledger.clone().ok()), told)
+    };
+    let ledger = ledger.filter(|ledger| ledger.epoch() == context.epoch);
+    let steady = member.demand.steady();
+    let held = ledger.filter(|ledger| steady.is_ok_and(|steady| ledger.covers(member.uid, member.generation, &steady)));
+    let Some(ledger) = held else {
+        ask_for_admission(context, name);
+        let about_this = |told: &Told| told.uid == member.uid && told.generation == member.generation && !told.admitted;
+        return match told.filter(about_this) {
+            Some(told) => Leave::Refused(told, member),
+            None => Leave::Unknown,
+        };
+    };
+    if member.shrinks(&ledger).is_some() {
+        ask_for_admission(context, name);
+    }
+    let surge = member.may_surge(&ledger);
+    Leave::Given(ValidFunction { surge, ..valid.clone() }, member)
+}
+
+fn ask_for_admission(context: &Context, name: &Name) {
+    if let Some(tenant) = TenantId::from_namespace(&name.namespace) {
+        context.world.queue.add(Key::Admission(tenant.into()));
+    }
+}
+
+/// What runs, runs on, but never more than is reserved.
+async fn wait(
+    context: &Context,
+    name: &Name,
+    observed: &ObservedFunction,
+    told: &Told,
+    member: &Member,
+) -> Result<Next, ReconcileError> {
+    let ledger_name = Name { namespace: name.namespace.clone(), name: LEDGER_NAME.to_owned() };
+    let ledger = context.world.tables().ledgers.get(&ledger_name);
+    let held = ledger.and_then(|seen| Some(seen.view.ledger.as_ref().ok()?.held(member.uid)));
+    if let Some(replicas) = held.and_then(|held| member.excess(&held)) {
+        let own = format!("{}{}", eventflow_api::names::FUNCTION_PREFIX, name.name);
+        context.applier.scale_down(&Name { namespace: name.namespace.clone(), name: own }, replicas).await?;
+    }
+    let outcome = Outcome::Waiting { told, rollout: member.rollout.as_ref() };
+    report(context, name, observed, &outcome).await
 }
 
 /// The Service first, so that whoever sees a pod ready can reach it.

@@ -1,6 +1,7 @@
 //! Brings one tenant in order: its namespace, and in it quota, defaults, network policy and service account.
 
 use eventflow_api::condition::Reason;
+use eventflow_api::ledger::LEDGER_NAME;
 use jiff::Timestamp;
 
 use super::{Context, ReconcileError, UNWATCHED};
@@ -8,9 +9,10 @@ use crate::apply::Applied;
 use crate::desired::{self, TenantObjects};
 use crate::observe::{self, ObservedTenant};
 use crate::queue::Next;
+use crate::quota::ledger::Ledger;
 use crate::status::{self, Moment};
 use crate::validate::{self, Refusal};
-use crate::world::cluster_name;
+use crate::world::{Key, Name, cluster_name};
 
 /// Brings the tenant `id` in order. Nothing is to be done for one that is going: what it owns goes with it.
 pub(super) async fn reconcile(context: &Context, id: &str) -> Result<Next, ReconcileError> {
@@ -24,7 +26,8 @@ pub(super) async fn reconcile(context: &Context, id: &str) -> Result<Next, Recon
             (Some(valid.id.namespace()), apply(context, &objects).await?)
         }
     };
-    report(context, &observed, namespace.as_deref(), outcome.as_ref().copied()).await?;
+    report(context, &observed, namespace.as_deref(), outcome.as_ref()).await?;
+    context.world.queue.add(Key::Admission(id.to_owned()));
     Ok(match outcome {
         Err(refusal) if refusal.reason == Reason::NamespaceConflict => Next::After(UNWATCHED),
         _ => Next::Settled,
@@ -51,15 +54,22 @@ async fn apply(context: &Context, objects: &TenantObjects) -> Result<Result<(), 
     Ok(Ok(()))
 }
 
+/// Whether more is reserved than the tenant's quota; unknown before there is a ledger.
+fn over_quota(context: &Context, namespace: Option<&str>) -> Option<bool> {
+    let name = Name { namespace: namespace?.to_owned(), name: LEDGER_NAME.to_owned() };
+    let ledger = context.world.tables().ledgers.get(&name)?;
+    ledger.view.ledger.as_ref().ok().map(Ledger::is_over_quota)
+}
+
 async fn report(
     context: &Context,
     observed: &ObservedTenant,
     namespace: Option<&str>,
-    outcome: Result<(), &Refusal>,
+    outcome: Result<&(), &Refusal>,
 ) -> Result<(), ReconcileError> {
     let (uid, view) = (&observed.tenant.uid, &observed.tenant.view);
     let at = Moment { generation: view.generation, now: Timestamp::now() };
-    let status = status::tenant::compute(&view.status, namespace, outcome, at);
+    let status = status::tenant::compute(&view.status, namespace, outcome.copied(), over_quota(context, namespace), at);
     if status != view.status {
         let name = cluster_name(&observed.name);
         status::write::tenant(&context.client, &context.world, (&name, uid), &status).await?;

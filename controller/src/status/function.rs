@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::Moment;
 use super::pod::{Health, health};
+use crate::admission::survey::Told;
 use crate::validate::{Refusal, ValidFunction};
 use crate::world::child::Rollout;
 use crate::world::views::PodView;
@@ -16,6 +17,13 @@ use crate::world::views::PodView;
 pub enum Outcome<'a> {
     /// Nothing was made, or what is there was left as it is.
     Refused(&'a Refusal),
+    /// Its newest spec waits for quota; what ran runs on.
+    Waiting {
+        /// What was decided.
+        told: &'a Told,
+        /// The Deployment of what ran.
+        rollout: Option<&'a Rollout>,
+    },
     /// Its objects are as they should be.
     Applied {
         /// What was asked.
@@ -42,6 +50,7 @@ pub fn compute(name: &str, old: &FunctionStatus, outcome: &Outcome<'_>, pods: &[
     let census = Census::take(outcome, pods, at.now);
     let (phase, conditions) = match outcome {
         Outcome::Refused(refusal) => refused(refusal, at),
+        Outcome::Waiting { told, .. } => waiting(told, &census, at),
         Outcome::Applied { function, rollout, .. } => applied(function, rollout, &census, at),
     };
     let status = FunctionStatus {
@@ -87,6 +96,7 @@ impl Census {
     fn take(outcome: &Outcome<'_>, pods: &[PodView], now: Timestamp) -> Self {
         let (newest, image) = match outcome {
             Outcome::Refused(_) => (None, ""),
+            Outcome::Waiting { rollout, .. } => (rollout.and_then(|r| r.template.as_deref()), "of the version before"),
             Outcome::Applied { function, template, .. } => (Some(*template), function.spec.image.as_str()),
         };
         let mut census = Self::default();
@@ -147,9 +157,23 @@ fn refused(refusal: &Refusal, at: Moment) -> (Phase, Vec<Condition>) {
     (phase, vec![told(ConditionType::Admitted), told(ConditionType::Progressing), told(ConditionType::Ready)])
 }
 
+fn waiting(told: &Told, census: &Census, at: Moment) -> (Phase, Vec<Condition>) {
+    let phase = match told.reason {
+        _ if census.ready > 0 => Phase::Running,
+        Reason::ExceedsMaxQuota => Phase::Failed,
+        _ => Phase::Queued,
+    };
+    let say = |type_| at.condition(type_, false, told.reason, &told.message);
+    let types =
+        [ConditionType::QuotaReserved, ConditionType::Admitted, ConditionType::Progressing, ConditionType::Ready];
+    (phase, types.map(say).to_vec())
+}
+
 fn applied(function: &ValidFunction, rollout: &Rollout, census: &Census, at: Moment) -> (Phase, Vec<Condition>) {
     let wanted = function.replicas as i32;
     let rolled = census.fresh_ready >= wanted && census.stale == 0 && rollout.observed && rollout.replicas <= wanted;
+    let reserved = "the tenant's quota holds room for all of its pods";
+    let reserved = at.condition(ConditionType::QuotaReserved, true, Reason::Reserved, reserved);
     let admitted = at.condition(ConditionType::Admitted, true, Reason::Admitted, "nothing stands in the way");
     let count = format!("{} of {wanted} pods of the newest version are ready", census.fresh_ready);
     let progress = |holds, reason, message: &str| at.condition(ConditionType::Progressing, holds, reason, message);
@@ -157,6 +181,7 @@ fn applied(function: &ValidFunction, rollout: &Rollout, census: &Census, at: Mom
         (true, ..) => progress(false, Reason::RolledOut, "every pod is of the newest version"),
         (_, true, _) => progress(false, Reason::RolloutTimedOut, &count),
         (.., true) => progress(true, Reason::RollingOut, &count),
+        (.., false) if census.stale == 0 => progress(true, Reason::RollingOut, &count),
         (.., false) => {
             let message = format!(
                 "{count}; there is no room for one more meanwhile, so each is ended before its successor starts"
@@ -166,7 +191,7 @@ fn applied(function: &ValidFunction, rollout: &Rollout, census: &Census, at: Mom
     };
     let (phase, holds, reason, message) = ready(function, rollout, census, &count);
     let ready = at.condition(ConditionType::Ready, holds, reason, &message);
-    (phase, vec![admitted, progressing, ready])
+    (phase, vec![reserved, admitted, progressing, ready])
 }
 
 fn ready(function: &ValidFunction, rollout: &Rollout, census: &Census, count: &str) -> (Phase, bool, Reason, String) {

@@ -4,19 +4,23 @@ use std::fmt::Debug;
 
 use eventflow_api::labels;
 use eventflow_api::quantity::{Bytes, MilliCpu};
+use eventflow_api::resources::PodResources;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{
     LimitRange, Namespace, ResourceQuota, ResourceRequirements, Service, ServiceAccount, ServiceSpec,
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::{Api, Client};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::table::Seen;
 use super::{Key, Name, views};
+use crate::desired::UID;
+use crate::desired::deployment::template_digest;
 use crate::desired::namespace::POD_SECURITY;
 use crate::digest::{self, Digest};
 
@@ -91,6 +95,16 @@ pub struct Rollout {
     pub observed: bool,
     /// Pods that exist, of every version.
     pub replicas: i32,
+    /// Pods that exist, of the newest version.
+    pub updated: i32,
+    /// Pods asked for, and what each charges; nothing if that cannot be told.
+    pub size: Option<(u32, PodResources)>,
+    /// A roll-out may run one pod more.
+    pub surge: bool,
+    /// The generation of the function that it was written for.
+    pub generation: Option<u64>,
+    /// The template it was written with.
+    pub template: Option<String>,
     /// Why pods cannot be made.
     pub failure: Option<String>,
     /// It made no progress for too long.
@@ -144,10 +158,12 @@ pub fn see<K: Child>(object: &K) -> (Name, Seen<ChildView>) {
 /// Digest of everything that the controller decides about an object.
 pub fn digest_of<K: Child>(object: &K) -> Digest {
     let meta = object.meta();
-    let ours = [labels::MANAGED_BY, labels::TENANT, labels::APP, labels::FUNCTION].into_iter().chain(POD_SECURITY);
-    let labels: Vec<_> = ours.map(|key| (key, meta.labels.as_ref().and_then(|l| l.get(key)))).collect();
+    let ours = [labels::MANAGED_BY, labels::TENANT, labels::APP, labels::FUNCTION, UID].into_iter().chain(POD_SECURITY);
+    let own_labels: Vec<_> = ours.map(|key| (key, meta.labels.as_ref().and_then(|l| l.get(key)))).collect();
     let owner = controller(meta).map(|o| (&o.api_version, &o.kind, &o.name, &o.uid, o.block_owner_deletion));
-    digest::of(&(labels, owner, object.essence()))
+    // The generation of the function, on Deployments; others carry none.
+    let generation = meta.annotations.as_ref().and_then(|annotations| annotations.get(labels::GENERATION));
+    digest::of(&(own_labels, owner, generation, object.essence()))
 }
 
 fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
@@ -254,11 +270,36 @@ impl Child for Deployment {
         Some(Rollout {
             observed: status.observed_generation >= self.metadata.generation,
             replicas: status.replicas.unwrap_or_default(),
+            updated: status.updated_replicas.unwrap_or_default(),
+            size: self.spec.as_ref().and_then(size),
+            surge: self.spec.as_ref().is_none_or(may_surge),
+            generation: self.annotations().get(labels::GENERATION).and_then(|text| text.parse().ok()),
+            template: template_digest(self).map(str::to_owned),
             failure: failure.map(|c| c.message.clone().unwrap_or_default()),
             timed_out: condition("Progressing")
                 .is_some_and(|c| c.status == "False" && c.reason.as_deref() == Some("ProgressDeadlineExceeded")),
         })
     }
+}
+
+/// Pods asked for, and what each charges.
+fn size(spec: &DeploymentSpec) -> Option<(u32, PodResources)> {
+    let [container] = spec.template.spec.as_ref()?.containers.as_slice() else { return None };
+    let resources = container.resources.as_ref()?;
+    let (requests, limits) = (resources.requests.as_ref()?, resources.limits.as_ref()?);
+    let each = PodResources {
+        cpu_request: requests.get("cpu")?.0.parse().ok()?,
+        memory_request: requests.get("memory")?.0.parse().ok()?,
+        cpu_limit: limits.get("cpu")?.0.parse().ok()?,
+        memory_limit: limits.get("memory")?.0.parse().ok()?,
+    };
+    Some((u32::try_from(spec.replicas?).ok()?, each))
+}
+
+/// Whether a roll-out may run more pods than are asked for.
+fn may_surge(spec: &DeploymentSpec) -> bool {
+    let rolling = spec.strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
+    rolling.and_then(|rolling| rolling.max_surge.as_ref()) != Some(&IntOrString::Int(0))
 }
 
 fn containers(spec: &mut DeploymentSpec) -> impl Iterator<Item = &mut k8s_openapi::api::core::v1::Container> {

@@ -32,6 +32,15 @@ pub async fn client() -> Client {
     Client::try_from(config).unwrap()
 }
 
+/// The same, as another user.
+pub async fn client_as(user: &str) -> Client {
+    let cluster = TestCluster::attach().expect("run under devcluster");
+    let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig_path()).unwrap();
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    config.auth_info.impersonate = Some(user.to_owned());
+    Client::try_from(config).unwrap()
+}
+
 /// Puts the custom resources and the shipped tiers in place.
 pub async fn install(client: &Client) {
     let params = PatchParams::apply("test").force();
@@ -153,7 +162,11 @@ pub async fn report_pods(client: &Client, namespace: &str, function: &str, count
     .await;
     for pod in list {
         let patch = Patch::Merge(json!({"status": status}));
-        pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await.unwrap();
+        match pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await {
+            // A roll-out may have ended it meanwhile.
+            Err(kube::Error::Api(status)) if status.is_not_found() => (),
+            patched => drop(patched.unwrap()),
+        }
     }
 }
 
