@@ -94,12 +94,14 @@ impl Applier {
     /// If the API server refuses or cannot be asked.
     pub async fn ensure<K: Child>(&self, desired: &K) -> Result<Applied, ApplyError> {
         let (name, wanted) = see(desired);
+        // Creating a Deployment tells by itself whether something has its name.
+        let mut ask = K::KIND != ChildKind::Deployment;
         for _ in 0..ATTEMPTS {
             let known = self.world.tables().children(K::KIND).get(&name);
             let found = match known {
                 Some(known) => Some(known),
                 // Not known to the watch, which selects by our label: something else may have the name.
-                None if guarded(K::KIND) => self.get::<K>(&name).await?,
+                None if guarded(K::KIND) && ask => self.get::<K>(&name).await?,
                 None => None,
             };
             if let Some(found) = &found {
@@ -119,7 +121,8 @@ impl Applier {
             match self.write(desired, &name, wanted.view.digest, found.as_deref()).await {
                 Ok(written) => return Ok(Applied::InPlace(written)),
                 Err(error) if K::KIND == ChildKind::Deployment && error.is_conflict() => {
-                    self.refresh::<K>(&name).await?
+                    self.refresh::<K>(&name).await?;
+                    ask = true;
                 }
                 Err(error) => return Err(error),
             }
@@ -148,8 +151,9 @@ impl Applier {
     async fn refresh<K: Child>(&self, name: &Name) -> Result<(), ApplyError> {
         let object = K::api(self.client.clone(), &name.namespace).get_opt(&name.name).await;
         match object.map_err(|source| failed::<K>("get", name, source))? {
-            Some(object) => self.world.record(&object),
-            None => self.world.forget(K::KIND, name),
+            // What lacks our label is not watched: it is not remembered either.
+            Some(object) if object.labels().contains_key(labels::MANAGED_BY) => self.world.record(&object),
+            _ => self.world.forget(K::KIND, name),
         }
         Ok(())
     }
@@ -186,10 +190,12 @@ impl Applier {
         let applied = match found {
             // A Deployment is never written over one that was not read: whoever wrote it meanwhile may know better.
             None if K::KIND == ChildKind::Deployment => api.create(&post(), desired).await,
+            // Nor is it applied: what is to go would go only with a second write, and each write starts a roll-out.
             Some(found) if K::KIND == ChildKind::Deployment => {
-                let mut fenced = desired.clone();
-                fenced.meta_mut().resource_version = Some(found.resource_version.to_string());
-                api.patch(&name.name, &params, &Patch::Apply(&fenced)).await
+                let mut current = api.get(&name.name).await.map_err(|source| failed::<K>("get", name, source))?;
+                current.meta_mut().resource_version = Some(found.resource_version.to_string());
+                let whole: K = serde_json::from_value(whole(&current, desired)?)?;
+                api.replace(&name.name, &post(), &whole).await
             }
             _ => api.patch(&name.name, &params, &Patch::Apply(desired)).await,
         };
@@ -283,7 +289,12 @@ fn standing(kind: ChildKind, found: &Seen<ChildView>, wanted: &Seen<ChildView>) 
 
 /// The object as it is, with everything that we decide as it should be.
 fn whole<K: Child>(written: &K, desired: &K) -> Result<Value, serde_json::Error> {
-    let (mut whole, desired) = (serde_json::to_value(written)?, serde_json::to_value(desired)?);
+    let mut merged = written.clone();
+    let (meta, wanted) = (merged.meta_mut(), desired.meta());
+    meta.labels.get_or_insert_default().extend(wanted.labels.clone().unwrap_or_default());
+    meta.annotations.get_or_insert_default().extend(wanted.annotations.clone().unwrap_or_default());
+    meta.owner_references.clone_from(&wanted.owner_references);
+    let (mut whole, desired) = (serde_json::to_value(&merged)?, serde_json::to_value(desired)?);
     if let (Value::Object(whole), Value::Object(desired)) = (&mut whole, desired) {
         let kept = |field: &str| matches!(field, "apiVersion" | "kind" | "metadata" | "status");
         whole.retain(|field, _| kept(field) || desired.contains_key(field));
