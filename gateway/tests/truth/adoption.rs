@@ -141,8 +141,9 @@ async fn a_namespace_of_nobody_is_left_alone() {
     kubectl_create(&scene, "marker", "x");
     scene.row_until("marker", |_| true).await;
     let sql = scene.database.sql().await;
-    let count = sql.query_one("SELECT count(*) FROM functions", &[]).await.unwrap();
-    assert_eq!(count.get::<_, i64>(0), 1);
+    let of_stranger = "SELECT count(*) FROM functions WHERE tenant_id = $1";
+    let count = sql.query_one(of_stranger, &[&stranger.id().as_str()]).await.unwrap();
+    assert_eq!(count.get::<_, i64>(0), 0);
     let object = strangers.get("f").await.unwrap();
     assert!(object.annotations().is_empty(), "{object:?}");
 }
