@@ -1,5 +1,5 @@
-//! The Function: what a tenant asks for ([`FunctionSpec`], as written), what it means ([`ValidSpec`], parsed,
-//! defaults filled in) and what became of it ([`FunctionStatus`]).
+//! The Function: what a tenant asks for (`FunctionSpec`, as written), what it means (`ValidSpec`, parsed,
+//! defaults filled in) and what became of it (`FunctionStatus`).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The QuotaLedger: who holds what of a tenant's quota. One per tenant namespace, named [`LEDGER_NAME`], written by
+//! The QuotaLedger: who holds what of a tenant's quota. One per tenant namespace, named `LEDGER_NAME`, written by
 //! the controller alone and by compare-and-swap alone.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! The node: containerd with runc and the distribution's CNI plug-ins, kubelet, and kube-proxy. All they write goes
-//! below the cluster's folder; what they write to fixed places is covered by [`crate::shadow`].
+//! below the cluster's folder; what they write to fixed places is covered by `crate::shadow`.
 
 use std::{path::PathBuf, process::Command};
 

@@ -1,4 +1,4 @@
-//! From a bearer token to a tenant. Only this module can make a [`Tenant`]: a verified token says who issued it and
+//! From a bearer token to a tenant. Only this module can make a `Tenant`: a verified token says who issued it and
 //! what its tenant claim is, and the store says which tenant that is. Never reads a namespace from a token, never
 //! tells a caller which check a token failed, never logs a token.
 

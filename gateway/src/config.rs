@@ -1,4 +1,4 @@
-//! Flags and environment: one struct per concern, read once, checked once into a [`Config`]. Nothing else in the
+//! Flags and environment: one struct per concern, read once, checked once into a `Config`. Nothing else in the
 //! gateway reads the environment. Every flag can be given as a variable: `--listen` as `EVENTFLOW_LISTEN`.
 
 use std::ffi::OsString;

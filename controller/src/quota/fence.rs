@@ -2,10 +2,10 @@
 //! Deployments from a controller that was paused between its swap and its next write, and wakes up when another one
 //! has long since shrunk or released the reservation. Rules, with what `tests/admission_model.rs` shows of them:
 //!
-//! 1. A Deployment carries the [`Stamp`] it was written for (an annotation). It is made with 0 replicas, and every
-//!    later write names the resourceVersion it was read at and obeys [`Stamp::may_become`].
-//! 2. Replicas are set only if a ledger read **after** that resourceVersion says [`super::ledger::Ledger::covers`].
-//! 3. Before a reservation is released, or shrunk, the Deployment is written with [`Stamp::Releasing`] and 0 replicas
+//! 1. A Deployment carries the `Stamp` it was written for (an annotation). It is made with 0 replicas, and every
+//!    later write names the resourceVersion it was read at and obeys `Stamp::may_become`.
+//! 2. Replicas are set only if a ledger read **after** that resourceVersion says `super::ledger::Ledger::covers`.
+//! 3. Before a reservation is released, or shrunk, the Deployment is written with `Stamp::Releasing` and 0 replicas
 //!    (made so, if there is none), or with the newer generation and its fewer replicas; then the pods beyond that
 //!    are waited for; then the ledger is swapped; then a released Deployment is deleted.
 //! 4. A lost ledger is rebuilt only after every Deployment of the tenant was written (any write moves its

@@ -2,8 +2,8 @@
 //! to write back by compare-and-swap, or a refusal. Writing it back any other way breaks every promise below.
 //!
 //! What holds of any ledger reached by these transitions, whoever calls them in whatever order:
-//! - [`Ledger::sum`] is the sum of the reservations, and never overflows;
-//! - [`Ledger::bounded_by`]: in every dimension the sum is at most the larger of `hard` and the sum before;
+//! - `Ledger::sum` is the sum of the reservations, and never overflows;
+//! - `Ledger::bounded_by`: in every dimension the sum is at most the larger of `hard` and the sum before;
 //! - `seq` grows with every change, `epoch` never falls;
 //! - a reservation never becomes smaller on behalf of an older generation than it was made for.
 

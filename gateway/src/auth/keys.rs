@@ -1,5 +1,5 @@
 //! Issuers and their verification keys. Each key states its algorithms, and a token never chooses another one.
-//! Room is left for issuers whose keys are fetched: another variant of [`KeySource`].
+//! Room is left for issuers whose keys are fetched: another variant of `KeySource`.
 
 use std::path::{Path, PathBuf};
 
