@@ -7,7 +7,9 @@ DEVCLUSTER  = $(CARGO) run --quiet --package eventflow-devcluster --
 # Tests that need PostgreSQL and an API server, and those that need pods too: by file, because naming crates instead
 # would build the dependencies again with other features.
 CLUSTER_TESTS = $(call tests,gateway controller)
-NODE_TESTS    = $(call tests,devcluster e2e)
+NODE_TESTS    = $(call tests,e2e)
+# Whole clusters inside the cluster, one at a time.
+ALONE_TESTS   = $(call tests,devcluster)
 tests         = $(addprefix --test ,$(sort $(foreach crate,$(1),$(basename $(notdir $(wildcard $(crate)/tests/*.rs)\
                 $(patsubst %/main.rs,%,$(wildcard $(crate)/tests/*/main.rs)))))))
 # Where test runs leave the logs of the clusters they ran in.
@@ -66,6 +68,8 @@ test: check ## everything: `make check`, then against a real control plane, then
 		$(CARGO) test --offline --workspace $(CLUSTER_TESTS) -- $(TESTS)
 	$(BUILT)/devcluster run --node --logs $(TEST_LOGS)/node -- \
 		$(CARGO) test --offline --workspace $(NODE_TESTS) -- $(TESTS)
+	$(BUILT)/devcluster run --node --logs $(TEST_LOGS)/leftovers -- \
+		$(CARGO) test --offline --workspace $(ALONE_TESTS) -- --test-threads 1 $(TESTS)
 
 $(DENY):
 	$(CARGO) install cargo-deny --version 0.20.2 --locked --root $(CACHE)/cargo-deny-0.20.2
