@@ -24,7 +24,8 @@ use crate::module::{Module, Sha256Digest, compile};
 use crate::run::{self, Exports, call_configure, failure, link};
 use crate::types::{Manifest, SettingsProblem, World};
 
-/// A module with settings, ready to decide.
+/// A module with settings, ready to decide. A clone shares everything.
+#[derive(Clone)]
 pub struct Policy {
     pub(crate) engine: PolicyEngine,
     pub(crate) name: Arc<str>,
@@ -112,7 +113,7 @@ impl Policy {
     /// as before.
     pub fn freeze(&self, module: &Module, bytes: &[u8], cache: Option<&Cache>) -> Result<Self, FreezeError> {
         let Some(settings) = &self.configure_each else {
-            return Ok(self.like(self.pre.clone(), self.exports.clone()));
+            return Ok(self.clone());
         };
         if module.digest != self.digest || Sha256Digest::of(bytes) != self.digest {
             return Err(FreezeError("these are another module's bytes".to_owned()));
@@ -131,7 +132,7 @@ impl Policy {
         let missing = || FreezeError("the image lost an export".to_owned());
         let exports = Exports::find(&component).ok_or_else(missing)?;
         let pre = link(&self.engine, &component, &module.imports).map_err(|p| FreezeError(p.message))?;
-        Ok(self.like(pre, exports))
+        Ok(Self { pre, exports, configure_each: None, ..self.clone() })
     }
 
     /// The policy's name, from its manifest.
@@ -164,24 +165,17 @@ impl Policy {
         self.world
     }
 
+    /// Bytes of its machine code, which policies of one image share.
+    #[must_use]
+    pub fn code_bytes(&self) -> usize {
+        let range = self.pre.component().image_range();
+        range.end.addr() - range.start.addr()
+    }
+
     /// Whether decisions start from a frozen image.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         self.configure_each.is_none()
-    }
-
-    fn like(&self, pre: InstancePre<CallState>, exports: Exports) -> Self {
-        Self {
-            engine: self.engine.clone(),
-            name: self.name.clone(),
-            world: self.world,
-            exports,
-            pre,
-            configure_each: None,
-            digest: self.digest,
-            settings: self.settings,
-            about: self.about.clone(),
-        }
     }
 
     /// The component with the memory that a configured instance of it has.
