@@ -45,6 +45,6 @@ if ! fresh "$out/replica-limit-py.wasm" "$here/replica-limit-py"; then
         "$tools/py/bin/pip" install --quiet --requirement "$here/replica-limit-py/requirements.txt" >&2
     fi
     # Stubs in place of WASI: a policy is given none.
-    (cd "$here/replica-limit-py" && PYTHONDONTWRITEBYTECODE=1 "$componentize" --wit-path "$wit" --world admission-policy \
+    (cd "$here/replica-limit-py" && PYTHONDONTWRITEBYTECODE=1 "$componentize" --wit-path "$wit" --world pure-admission-policy \
         componentize --stub-wasi --output "$out/replica-limit-py.wasm" policy)
 fi

@@ -131,7 +131,8 @@ fn deserialize_own(engine: &Engine, code: &[u8]) -> Option<Component> {
 
 /// Content of a regular file that is this user's and closed to others; none if it is anything else.
 fn read_private(path: &Path) -> Option<Vec<u8>> {
-    let file = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path).ok()?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path).ok()?;
     let about = file.metadata().ok()?;
     let ours = about.is_file() && about.uid() == rustix::process::geteuid().as_raw() && about.mode() & 0o077 == 0;
     if !ours || about.len() > limits::CODE_BYTES as u64 {

@@ -80,7 +80,10 @@ impl PolicyEngine {
         let pools: &[_] = if options.pool { &[Pool::Large, Pool::Small] } else { &[] };
         let pooled = pools.iter().find_map(|pool| {
             let engine = Engine::new(&config(Some((*pool, scan))));
-            engine.inspect_err(|e| tracing::warn!(pool = ?pool, error = %format!("{e:#}"), "the pool was not reserved")).ok().map(|e| (*pool, e))
+            engine
+                .inspect_err(|e| tracing::warn!(pool = ?pool, error = %format!("{e:#}"), "the pool was not reserved"))
+                .ok()
+                .map(|e| (*pool, e))
         });
         let engine = match pooled {
             Some((pool, engine)) => {

@@ -107,15 +107,16 @@ impl Module {
             return Err(ModuleError { problems });
         }
         let digest = Sha256Digest::of(bytes);
-        let component = compile(engine, digest, bytes, cache).map_err(|problem| ModuleError { problems: vec![problem] })?;
+        let component =
+            compile(engine, digest, bytes, cache).map_err(|problem| ModuleError { problems: vec![problem] })?;
         let imports = imports(engine, &component, granted, &mut problems);
         let worlds = worlds(engine, &component, &mut problems);
         let fixtures = fixtures(&shape, &mut problems);
         if !problems.is_empty() {
             return Err(ModuleError { problems });
         }
-        let (exports, manifest) =
-            run::describe(engine, &component, &imports, &worlds).map_err(|problem| ModuleError { problems: vec![problem] })?;
+        let (exports, manifest) = run::describe(engine, &component, &imports, &worlds)
+            .map_err(|problem| ModuleError { problems: vec![problem] })?;
         let schema = manifest_problems(&manifest, &imports, &mut problems);
         match schema {
             Some(schema) if problems.is_empty() => Ok(Arc::new(Self {
@@ -232,7 +233,8 @@ fn imports(
 
 /// What an import's name stands for: a capability, or nothing but types.
 fn import(name: &str) -> Result<Option<Capability>, Problem> {
-    let Some((interface, version)) = name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')?.split_once('@'))
+    let Some((interface, version)) =
+        name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')?.split_once('@'))
     else {
         let hint = if name.starts_with("wasi:") { "; policies have no WASI" } else { "" };
         return Err(Problem::new("unknown-import", format!("imports {name}, which no policy is given{hint}")));
@@ -252,8 +254,9 @@ fn import(name: &str) -> Result<Option<Capability>, Problem> {
 /// The worlds whose export a component has; problems for what is missing to any.
 fn worlds(engine: &PolicyEngine, component: &Component, problems: &mut Vec<Problem>) -> BTreeSet<World> {
     let ty = component.component_type();
-    let is_function =
-        |name: &str| ty.get_export(engine.wasmtime(), name).is_some_and(|e| matches!(e.ty, ComponentItem::ComponentFunc(_)));
+    let is_function = |name: &str| {
+        ty.get_export(engine.wasmtime(), name).is_some_and(|e| matches!(e.ty, ComponentItem::ComponentFunc(_)))
+    };
     for name in ["describe", "configure"] {
         if !is_function(name) {
             problems.push(Problem::new("missing-export", format!("does not export the function {name}")));

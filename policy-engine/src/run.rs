@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Lower};
-use wasmtime::{Store, Trap};
+use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::counters::{Counters, Lane, Owner};
 use crate::engine::PolicyEngine;
@@ -37,8 +37,8 @@ pub struct Call {
 /// A policy did not decide. It costs this request and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// It ran past its deadline and was stopped.
-    #[error("it did not answer within {} ms", .0.as_millis())]
+    /// It computed past its deadline and was stopped.
+    #[error("it did not answer within {} ms of computing", .0.as_millis())]
     TimedOut(Duration),
     /// It needed more memory than it may have.
     #[error("it needs more than its {} MiB of memory", .0 >> 20)]
@@ -163,9 +163,9 @@ impl Policy {
         };
         let mut store = store(&self.engine, limits, around);
         let outcome = match export {
-            Some(export) if fits => self.ask(&mut store, export, params).and_then(|answer: V| {
-                valid(&answer, limits).map(|()| answer).map_err(Failure::Invalid)
-            }),
+            Some(export) if fits => self
+                .ask(&mut store, export, params)
+                .and_then(|answer: V| valid(&answer, limits).map(|()| answer).map_err(Failure::Invalid)),
             Some(_) => Err(Failure::ViewTooLarge),
             None => Err(Failure::Invalid(InvalidAnswer::OtherWorld)),
         };
@@ -213,11 +213,36 @@ pub(crate) fn limits_of(world: World) -> &'static Limits {
 pub(crate) fn store(engine: &PolicyEngine, limits: &'static Limits, around: Surroundings) -> Store<CallState> {
     let mut store = Store::new(engine.wasmtime(), CallState::new(limits, around));
     store.limiter(|state| state);
-    store.set_epoch_deadline(limits.deadline_ticks());
+    deadline(&mut store, engine, limits);
     store.set_hostcall_fuel(limits.hostcall_fuel);
     store.set_max_component_handles(limits.handles);
     engine.awake();
     store
+}
+
+/// Stops a guest that has computed for longer than its deadline.
+///
+/// Epochs count time as it passes, but a thread that the machine did not run has not computed, and on a busy machine
+/// that happens to good guests all the time. So the first alarm comes early and only notes how much this thread has
+/// computed so far; those after it compare. Decisions that end before the first alarm, which is nearly all, pay nothing.
+fn deadline(store: &mut Store<CallState>, engine: &PolicyEngine, limits: &'static Limits) {
+    let (engine, mut since) = (engine.clone(), None);
+    store.set_epoch_deadline(limits::FIRST_ALARM_TICKS);
+    store.epoch_deadline_callback(move |_| {
+        // The ticker must not fall asleep over a guest that the machine does not let finish.
+        engine.awake();
+        let now = computed();
+        let before = *since.get_or_insert(now);
+        let left = limits.deadline.saturating_sub(limits::first_alarm()).saturating_sub(now.saturating_sub(before));
+        Ok(if left.is_zero() { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(limits::ticks(left)) })
+    });
+}
+
+/// Time that this thread has computed since it began.
+fn computed() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
 }
 
 /// A store for `describe` and `configure`, where nothing outside exists.
@@ -246,10 +271,11 @@ pub(crate) fn describe(
         problem("trap", &format!("failed at {doing}: {}", failure(e, store.data(), &limits::SETUP)))
     };
     let instance = pre.instantiate(&mut store).map_err(|e| trap(&e, &store, "start"))?;
-    let mistyped = |name: &str, e: wasmtime::Error| problem("mistyped-export", &format!("exports {name} with types other than the contract's: {e:#}"));
-    let describe = instance
-        .get_typed_func::<(), (Manifest,)>(&mut store, "describe")
-        .map_err(|e| mistyped("describe", e))?;
+    let mistyped = |name: &str, e: wasmtime::Error| {
+        problem("mistyped-export", &format!("exports {name} with types other than the contract's: {e:#}"))
+    };
+    let describe =
+        instance.get_typed_func::<(), (Manifest,)>(&mut store, "describe").map_err(|e| mistyped("describe", e))?;
     instance
         .get_typed_func::<(&str,), (Configured,)>(&mut store, &exports.configure)
         .map_err(|e| mistyped("configure", e))?;
@@ -274,7 +300,9 @@ pub(crate) fn link(
     imports: &BTreeSet<Capability>,
 ) -> Result<InstancePre<CallState>, Problem> {
     let pre = host::linker(engine.wasmtime(), imports).and_then(|linker| linker.instantiate_pre(component));
-    pre.map_err(|e| problem("mistyped-import", &format!("imports something with types other than the contract's: {e:#}")))
+    pre.map_err(|e| {
+        problem("mistyped-import", &format!("imports something with types other than the contract's: {e:#}"))
+    })
 }
 
 /// Calls a guest's `configure`.

@@ -2,7 +2,7 @@
 //! could cost is bounded by what it is given: small inputs that unfold (nested components instantiated again and again,
 //! functions with a million locals) are found here, in one pass over the bytes and without unfolding anything.
 
-use wasmparser::{Parser, Payload};
+use wasmparser::{ComponentInstance, Instance, Parser, Payload};
 
 use crate::limits;
 use crate::module::Problem;
@@ -63,8 +63,17 @@ impl Walk {
                 }
                 Payload::ModuleSection { .. } => self.depth += 1,
                 Payload::End(_) => self.depth = self.depth.saturating_sub(1),
-                Payload::InstanceSection(section) => self.instantiations += section.count() as usize,
-                Payload::ComponentInstanceSection(section) => self.instantiations += section.count() as usize,
+                // Instances that only bundle what exists cost nothing.
+                Payload::InstanceSection(section) => {
+                    for instance in section {
+                        self.instantiations += usize::from(matches!(instance?, Instance::Instantiate { .. }));
+                    }
+                }
+                Payload::ComponentInstanceSection(section) => {
+                    for instance in section {
+                        self.instantiations += usize::from(matches!(instance?, ComponentInstance::Instantiate { .. }));
+                    }
+                }
                 Payload::CodeSectionEntry(body) => {
                     self.functions += 1;
                     let range = body.range();

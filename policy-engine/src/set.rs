@@ -26,7 +26,7 @@ mod admission;
 /// Requests: changes gathered.
 mod request;
 
-pub use admission::{Admitted, AdmissionOutcome};
+pub use admission::{AdmissionOutcome, Admitted};
 pub use request::RequestOutcome;
 
 /// Whom a binding is about.

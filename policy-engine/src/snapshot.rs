@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use serde_json::Value;
-use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre, Lift, WasmList};
+use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
 use crate::cache::Cache;
@@ -84,7 +84,8 @@ impl Policy {
         if !misfits.is_empty() {
             return Err(ConfigureError::Refused(misfits));
         }
-        let pre = link(&module.engine, &module.component, &module.imports).map_err(|p| ConfigureError::Link(p.message))?;
+        let pre =
+            link(&module.engine, &module.component, &module.imports).map_err(|p| ConfigureError::Link(p.message))?;
         let mut store = run::setup_store(&module.engine);
         let configured = pre
             .instantiate(&mut store)
@@ -196,7 +197,7 @@ impl Policy {
             call_configure(&mut store, &instance, &exports.configure, settings)?
                 .map_err(|_| wasmtime::Error::msg("it refused settings it had accepted"))?;
             // Reading the state out is the host's work and not bounded by what the guest may do.
-            store.set_epoch_deadline(u64::MAX / 2);
+            store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Continue(1_000)));
             store.set_hostcall_fuel(2 * limits::SETUP.memory_bytes);
             ready(wizer.snapshot_component(&context, &mut Frozen { store: &mut store, instance }))
         }));
@@ -214,11 +215,17 @@ struct Frozen<'a> {
 }
 
 impl Frozen<'_> {
-    fn call<R: Lift + 'static, U>(&mut self, interface: &str, name: &str, used: impl FnOnce(&Store<CallState>, R) -> U) -> U {
+    fn call<R: Lift + 'static, U>(
+        &mut self,
+        interface: &str,
+        name: &str,
+        used: impl FnOnce(&Store<CallState>, R) -> U,
+    ) -> U {
         let read = || -> wasmtime::Result<R> {
             let missing = || wasmtime::Error::msg("an accessor is missing");
             let interface = self.instance.get_export_index(&mut *self.store, None, interface).ok_or_else(missing)?;
-            let export = self.instance.get_export_index(&mut *self.store, Some(&interface), name).ok_or_else(missing)?;
+            let export =
+                self.instance.get_export_index(&mut *self.store, Some(&interface), name).ok_or_else(missing)?;
             let function = self.instance.get_typed_func::<(), (R,)>(&mut *self.store, export)?;
             Ok(function.call(&mut *self.store, ())?.0)
         };

@@ -41,7 +41,9 @@ impl World {
 }
 
 /// An import a policy can be granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ComponentType, Lift, Lower)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ComponentType, Lift, Lower,
+)]
 #[serde(rename_all = "snake_case")]
 #[component(enum)]
 #[repr(u8)]

@@ -178,8 +178,7 @@ mod tests {
     #[test]
     fn refusals_stay_refusals() {
         let deny = |status, code: &str, message: &str| {
-            let denial =
-                Denial { status, code: code.to_owned(), message: message.to_owned(), retry_after_ms: None };
+            let denial = Denial { status, code: code.to_owned(), message: message.to_owned(), retry_after_ms: None };
             check_request(&Verdict::Deny(denial), &REQUEST)
         };
         assert_eq!(deny(403, "no", "no"), Ok(()));

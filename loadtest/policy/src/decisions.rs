@@ -40,7 +40,9 @@ pub fn measure(bytes: &[u8], count: usize) -> anyhow::Result<()> {
     }
 
     println!("\n| decisions per second | 1 thread | 2 threads | ratio |\n|---|---|---|---|");
-    for (what, policy) in [("frozen image, pool", &best), ("pool without PAGEMAP_SCAN", &no_scan), ("on demand", &on_demand)] {
+    for (what, policy) in
+        [("frozen image, pool", &best), ("pool without PAGEMAP_SCAN", &no_scan), ("on demand", &on_demand)]
+    {
         let [one, two] = [1, 2].map(|threads| throughput(policy, &view, threads));
         println!("| {what} | {one:.0} | {two:.0} | {:.2} |", two / one);
     }
@@ -105,8 +107,8 @@ fn reused(bytes: &[u8], view: &RequestView, count: usize) -> anyhow::Result<()> 
         let mut store = Store::new(&engine, ());
         store.set_epoch_deadline(u64::MAX / 2);
         let instance = Linker::new(&engine).instantiate(&mut store, &component)?;
-        let configure = instance
-            .get_typed_func::<(&str,), (Result<(), Vec<SettingsProblem>>,)>(&mut store, "configure")?;
+        let configure =
+            instance.get_typed_func::<(&str,), (Result<(), Vec<SettingsProblem>>,)>(&mut store, "configure")?;
         drop(configure.call(&mut store, ("{}",))?);
         let check = instance.get_typed_func::<(&RequestView,), (Verdict,)>(&mut store, "check")?;
         let times = Times::of(count, || drop(black_box(check.call(&mut store, (view,)))));
@@ -149,6 +151,7 @@ fn view() -> anyhow::Result<RequestView> {
     let case = json!([{"name": "n", "request": {}, "expect": "allow"}]).to_string();
     let cases = eventflow_policy_fixture::parse(&case).map_err(anyhow::Error::msg)?;
     let mut view: RequestView = serde_json::from_value(cases[0].request_view().context("a request")?)?;
-    view.headers = (0..12).map(|i| Pair { name: format!("x-header-{i}"), value: format!("value number {i}") }).collect();
+    view.headers =
+        (0..12).map(|i| Pair { name: format!("x-header-{i}"), value: format!("value number {i}") }).collect();
     Ok(view)
 }

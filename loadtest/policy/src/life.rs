@@ -47,13 +47,7 @@ pub fn runaway(bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 fn call() -> Call {
-    Call {
-        now_ms: 0,
-        tenant: "acme".into(),
-        counters: Arc::new(Counters::default()),
-        lane: Lane::Peek,
-        facts: None,
-    }
+    Call { now_ms: 0, tenant: "acme".into(), counters: Arc::new(Counters::default()), lane: Lane::Peek, facts: None }
 }
 
 fn rollback(policy: &Arc<Policy>) -> anyhow::Result<()> {
@@ -94,7 +88,10 @@ fn cached_start(engine: &PolicyEngine, bytes: &[u8]) -> anyhow::Result<()> {
     start_ten()?;
     let start = Instant::now();
     start_ten()?;
-    println!("\n| start with 10 cached policies: load, configure, frozen images | {} |\n|---|---|", micros(start.elapsed()));
+    println!(
+        "\n| start with 10 cached policies: load, configure, frozen images | {} |\n|---|---|",
+        micros(start.elapsed())
+    );
     fs::remove_dir_all(&folder)?;
     Ok(())
 }
@@ -117,7 +114,9 @@ fn memory(module: &Module, bytes: &[u8], resident: usize) -> anyhow::Result<()> 
     let code: usize = policies.iter().map(Policy::code_bytes).sum::<usize>() / 1024;
     let beyond = rss.saturating_sub(code as u64);
     println!("\n| {resident} resident policies, frozen, settings of their own | KiB |\n|---|---|");
-    println!("| resident memory they added | {rss} |\n| of it machine code | {code} |\n| of it images in use | {shmem} |");
+    println!(
+        "| resident memory they added | {rss} |\n| of it machine code | {code} |\n| of it images in use | {shmem} |"
+    );
     println!("| beyond code, for 1,000 | {} |", beyond * 1000 / resident.max(1) as u64);
     Ok(())
 }

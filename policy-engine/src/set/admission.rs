@@ -46,7 +46,8 @@ impl PolicySet {
     #[must_use]
     pub fn admit(&self, view: &AdmissionView, validate: Validate<'_>, call: &Call) -> AdmissionOutcome {
         let before: Value = serde_json::from_str(&view.object).unwrap_or(Value::Null);
-        let docket = Change { view: view.clone(), object: before.clone(), validate, warnings: Vec::new(), settled: false };
+        let docket =
+            Change { view: view.clone(), object: before.clone(), validate, warnings: Vec::new(), settled: false };
         let mut course = Course { call, docket, steps: Vec::new(), rates: Vec::new() };
         let mut result = course.run(self);
         let changed = course.docket.object != before;

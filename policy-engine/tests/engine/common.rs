@@ -48,7 +48,7 @@ pub fn encode(wat: &str, resolve: &Resolve, world: &str) -> Vec<u8> {
     let mut module = wat::parse_str(wat).unwrap();
     let package = resolve.packages.iter().last().unwrap().0;
     let world = resolve.select_world(&[package], Some(world)).unwrap();
-    embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8).unwrap();
+    embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8, false).unwrap();
     ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
 }
 

@@ -36,7 +36,8 @@ fn an_endless_loop_is_stopped() {
 
 #[test]
 fn endless_recursion_is_stopped() {
-    let outcome = check(&Guest { check: "(call $check (local.get 0)) (drop) (call $check (local.get 0))", ..Guest::default() });
+    let outcome =
+        check(&Guest { check: "(call $check (local.get 0)) (drop) (call $check (local.get 0))", ..Guest::default() });
     assert!(matches!(&outcome, Err(Failure::Trapped(why)) if why.contains("stack")), "{outcome:?}");
 }
 
@@ -70,8 +71,7 @@ fn huge_and_wild_answers_are_no_verdicts() {
         )
     };
     let outcome = |check: &str| self::check(&Guest { check, ..Guest::default() });
-    let denial =
-        Denial { status: 403, code: "guest".to_owned(), message: "xxx".to_owned(), retry_after_ms: None };
+    let denial = Denial { status: 403, code: "guest".to_owned(), message: "xxx".to_owned(), retry_after_ms: None };
     assert_eq!(outcome(&deny(3)), Ok(Verdict::Deny(denial)));
     for wild in [deny(60_000), deny(0x7fff_ffff), "i32.const 65535".to_owned(), "i32.const -4".to_owned()] {
         assert!(matches!(outcome(&wild), Err(Failure::Invalid(_))), "{wild}");
@@ -176,12 +176,18 @@ fn wrong_types_and_worlds_are_refused() {
 
 #[test]
 fn imports_beyond_the_grant_are_refused() {
-    let bytes = Guest { fields: LOG, check: "(call $log (i32.const 1) (i32.const 16) (i32.const 5)) i32.const 200", ..Guest::default() }.component();
+    let bytes = Guest {
+        fields: LOG,
+        check: "(call $log (i32.const 1) (i32.const 16) (i32.const 5)) i32.const 200",
+        ..Guest::default()
+    }
+    .component();
     let refused = Module::load(engine(), &bytes, &[].into(), None).err().unwrap();
     assert_eq!(refused.problems[0].code, "not-granted");
     assert!(load(&bytes).is_ok());
     // `counters` is granted here and not named in the guest's manifest.
-    let fields = r#"(import "eventflow:policy/counters@1.0.0" "take" (func $take (param i32 i32 i32 i32 i32 i32 i32)))"#;
+    let fields =
+        r#"(import "eventflow:policy/counters@1.0.0" "take" (func $take (param i32 i32 i32 i32 i32 i32 i32)))"#;
     let check = "(call $take (i32.const 16) (i32.const 5) (i32.const 1) (i32.const 1) (i32.const 1) (i32.const 1000) (i32.const 1024)) i32.const 200";
     assert_eq!(problems(&Guest { fields, check, ..Guest::default() }.component()), ["manifest"]);
 }
@@ -200,7 +206,9 @@ fn gigantic_modules_and_compile_bombs_are_refused_unread() {
     assert_eq!(problems(&vec![0; limits::MODULE_BYTES + 1]), ["too-large"]);
     let nested = |levels: usize| {
         let bomb = "(component $x (core module $m) (core instance (instantiate $m)))".to_owned();
-        (0..levels).fold(bomb, |inner, _| format!("(component $x {inner} (instance (instantiate $x)) (instance (instantiate $x)))"))
+        (0..levels).fold(bomb, |inner, _| {
+            format!("(component $x {inner} (instance (instantiate $x)) (instance (instantiate $x)))")
+        })
     };
     let nested_bytes = wat::parse_str(nested(20).replacen("(component $x", "(component", 1)).unwrap();
     assert_eq!(problems(&nested_bytes), ["too-large"]);
@@ -217,7 +225,10 @@ fn a_bad_schema_is_refused() {
     assert_eq!(problems(&Guest { schema: "{", ..Guest::default() }.component()), ["schema"]);
     assert_eq!(problems(&Guest { schema: r#"{"type":"no"}"#, ..Guest::default() }.component()), ["schema"]);
     // A reference to elsewhere is never followed.
-    assert_eq!(problems(&Guest { schema: r#"{"$ref":"http://192.0.2.1/s"}"#, ..Guest::default() }.component()), ["schema"]);
+    assert_eq!(
+        problems(&Guest { schema: r#"{"$ref":"http://192.0.2.1/s"}"#, ..Guest::default() }.component()),
+        ["schema"]
+    );
 }
 
 #[test]
@@ -242,7 +253,8 @@ fn modules_that_cannot_be_frozen_still_decide() {
 #[test]
 fn others_are_undisturbed_and_memory_comes_back() {
     let good = Guest::default().policy();
-    let grow = "(block $full (loop $more (br_if $full (i32.eq (memory.grow (i32.const 16)) (i32.const -1))) (br $more)))
+    let grow =
+        "(block $full (loop $more (br_if $full (i32.eq (memory.grow (i32.const 16)) (i32.const -1))) (br $more)))
         (memory.fill (i32.const 65536) (i32.const 1) (i32.const 8000000)) unreachable";
     let bad: Vec<_> = [ENDLESS, "unreachable", grow, "(call $check (local.get 0)) (drop) (call $check (local.get 0))"]
         .map(|check| Guest { check, ..Guest::default() }.policy())
@@ -292,7 +304,7 @@ fn resident_kib() -> u64 {
 #[test]
 fn the_contract_compiles_for_both_worlds() {
     let resolve = contract();
-    for world in ["request-policy", "admission-policy"] {
+    for world in ["request-policy", "admission-policy", "pure-request-policy", "pure-admission-policy"] {
         let package = resolve.packages.iter().last().unwrap().0;
         assert!(resolve.select_world(&[package], Some(world)).is_ok());
     }

@@ -10,7 +10,7 @@ use crate::common::{builtin, load};
 
 #[test]
 fn give_the_same_verdicts() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
     let out = root.join("target/policies/examples");
     let status = Command::new(root.join("policies/examples/build.sh")).arg(&out).status().unwrap();
     assert!(status.success(), "the examples in other languages did not build");

@@ -81,9 +81,10 @@ fn settings_are_checked_by_schema_and_guest() {
 
 #[test]
 fn machines_without_pool_or_pagemap_scan_decide_the_same() {
-    for options in
-        [EngineOptions { pool: false, ..EngineOptions::default() }, EngineOptions { pagemap_scan: false, ..EngineOptions::default() }]
-    {
+    for options in [
+        EngineOptions { pool: false, ..EngineOptions::default() },
+        EngineOptions { pagemap_scan: false, ..EngineOptions::default() },
+    ] {
         let engine = PolicyEngine::new(options).unwrap();
         assert!(!engine.fallbacks().is_empty());
         let bytes = Guest::default().component();

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use policy_engine::counters::Lane;
-use policy_engine::set::{Binding, Entry, Group, GroupKind, PolicySet, Published, Refused, Role, Scope, Trial, TrialMode};
+use policy_engine::set::{
+    Binding, Entry, Group, GroupKind, PolicySet, Published, Refused, Role, Scope, Trial, TrialMode,
+};
 use policy_engine::types::{AdmissionView, FailureMode, RequestView};
 use policy_engine::{Call, Policy, World};
 use serde_json::{Value, json};
@@ -62,8 +64,13 @@ fn the_first_refusal_in_order_ends_it() {
     let set = set(vec![bound("c", 3, denies(403)), bound("b", 2, denies(402)), bound("a", 1, allows())]);
     let outcome = set.check(&request(), &call());
     assert_eq!(outcome.revision, 7);
-    assert_eq!(outcome.steps.iter().map(|s| (&*s.binding, s.verdict)).collect::<Vec<_>>(), [("a", "allow"), ("b", "deny")]);
-    assert!(matches!(outcome.result, Err(Refused::Denied { binding, denial }) if &*binding == "b" && denial.status == 402));
+    assert_eq!(
+        outcome.steps.iter().map(|s| (&*s.binding, s.verdict)).collect::<Vec<_>>(),
+        [("a", "allow"), ("b", "deny")]
+    );
+    assert!(
+        matches!(outcome.result, Err(Refused::Denied { binding, denial }) if &*binding == "b" && denial.status == 402)
+    );
     assert_eq!(status(&self::set(vec![]), &request()), 200);
 }
 
@@ -169,7 +176,9 @@ fn rates_are_exact_to_the_token() {
     assert!((30..=30 + refilled).contains(&given), "{given}");
     assert_eq!((outcomes[0].rates[0].remaining, outcomes[0].rates[0].name.as_str()), (29, "requests"));
     let last = &outcomes[59];
-    assert!(matches!(&last.result, Err(Refused::RateLimited { rate, .. }) if rate.retry_after_ms <= 1_000 && rate.limit == 1));
+    assert!(
+        matches!(&last.result, Err(Refused::RateLimited { rate, .. }) if rate.retry_after_ms <= 1_000 && rate.limit == 1)
+    );
     let other = Call { tenant: "other".into(), ..call };
     assert!(set.check(&view, &other).result.is_ok());
 }

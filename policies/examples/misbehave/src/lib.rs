@@ -51,7 +51,7 @@ impl RequestPolicy for Misbehave {
             How::Memory => {
                 let mut hoard = Vec::new();
                 loop {
-                    hoard.push(black_box(vec![1_u8; 1 << 16]));
+                    hoard.push(black_box(Vec::<u8>::with_capacity(1 << 20)));
                 }
             }
             How::Panic => panic!("as asked"),
