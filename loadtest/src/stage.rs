@@ -9,6 +9,7 @@ use eventflow_api::tenant::Tenant;
 use eventflow_api::tier::Tier;
 use eventflow_e2e::platform::Platform;
 use futures::{StreamExt, TryStreamExt, stream};
+use http::Method;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -86,9 +87,9 @@ impl Stage {
     /// When that is not so within a minute.
     pub async fn user_of(&self, name: &str, tier: &str) -> Result<Connection> {
         let connection = Connection::sign_in(self.platform.base(), name).await?;
-        // The first call of a tenant is what makes it.
-        connection.get("/v1/me").await?;
-        connection.get("/v1/functions").await?;
+        // The first write of a tenant makes its object, if signing in could not.
+        let dry_run = "/v1/functions?dry_run=true";
+        connection.call(Method::POST, dry_run, Some(&idle_function("never-made"))).await?;
         let id = connection.namespace.strip_prefix("tenant-").context("a namespace of another kind")?.to_owned();
         let tenants = Api::<Tenant>::all(self.client.clone());
         let there = || async { Ok(tenants.get_opt(&id).await?.is_some()) };
