@@ -110,6 +110,20 @@ impl Caller {
     }
 }
 
+/// An operator of the platform, who acts for no tenant. Only this module makes one, from a verified token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    identity: Arc<Identity>,
+}
+
+impl Operator {
+    /// What the token says.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+}
+
 /// Why a caller is not let in.
 #[derive(Debug)]
 pub enum AuthError {
@@ -119,6 +133,8 @@ pub enum AuthError {
     Rejected(String),
     /// The token is good, and its tenant does not exist here.
     UnknownTenant,
+    /// The token is good, and its bearer is no operator.
+    NotAnOperator,
     /// The store cannot say which tenant it is.
     Store(StoreError),
     /// The tenant's object belongs to somebody else.
@@ -131,6 +147,7 @@ impl fmt::Display for AuthError {
             Self::Missing => f.write_str("no bearer token"),
             Self::Rejected(reason) => write!(f, "token rejected: {reason}"),
             Self::UnknownTenant => f.write_str("the tenant does not exist"),
+            Self::NotAnOperator => f.write_str("the caller is no operator"),
             Self::Store(error) => error.fmt(f),
             Self::Cluster(error) => error.fmt(f),
         }
@@ -200,6 +217,15 @@ impl Auth {
             ensure(cluster, &identity.tenant_issuer, &identity.claim, tenant.id()).await?;
         }
         Ok(Caller { tenant, identity })
+    }
+
+    /// The operator who is calling.
+    ///
+    /// # Errors
+    /// [`AuthError::Missing`], [`AuthError::Rejected`] and [`AuthError::NotAnOperator`].
+    pub fn operator(&self, headers: &HeaderMap) -> Result<Operator, AuthError> {
+        let identity = self.identity(headers)?;
+        if identity.roles.contains(&Role::Operator) { Ok(Operator { identity }) } else { Err(AuthError::NotAnOperator) }
     }
 
     /// What the bearer token says.

@@ -213,6 +213,10 @@ impl From<AuthError> for ApiError {
             AuthError::UnknownTenant => {
                 Self::new(ProblemCode::Forbidden, "The tenant is not set up here. Ask an operator to create it.")
             }
+            AuthError::NotAnOperator => Self::new(
+                ProblemCode::Forbidden,
+                "This is for operators of the platform: none of your roles is `operator`.",
+            ),
             AuthError::Store(error) => error.into(),
             AuthError::Cluster(error) => error.into(),
         }

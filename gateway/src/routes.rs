@@ -1,8 +1,7 @@
-//! The routes as data: one table of method, path, needed right and handler. The router, the metrics' labels and the
-//! tests of tenancy all read it, so that a route that is not in it does not exist.
+//! From a request to the handler that the [`table`] names for it, and what handlers answer with.
 
 use std::convert::Infallible;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,9 +12,10 @@ use http_body_util::{BodyExt, Full};
 use tower::Service;
 
 use crate::app::App;
-use crate::auth::{Caller, Right};
 use crate::error::ApiError;
 
+/// The table.
+pub mod table;
 /// What a handler gets: the request's parts, read strictly.
 pub mod call;
 /// The query of a request, read strictly.
@@ -34,6 +34,7 @@ pub mod functions;
 pub mod audit;
 
 use call::Call;
+pub use table::{Access, ROUTES, Route};
 
 /// Any failure of a body or of a layer.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -41,74 +42,6 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// What a handler answers.
 pub type Answer = Result<Response<Body>, ApiError>;
-
-/// Handles a call that needs no token.
-type PublicHandler = fn(Arc<App>, Call) -> BoxFuture<'static, Answer>;
-/// Handles a call of a tenant. There is no way to such a handler but through `auth`.
-type TenantHandler = fn(Arc<App>, Caller, Call) -> BoxFuture<'static, Answer>;
-
-/// Who may use a route, and who answers.
-#[derive(Clone, Copy)]
-pub enum Access {
-    /// Everybody.
-    Public(PublicHandler),
-    /// Callers with this right, each within its own tenant.
-    Tenant(Right, TenantHandler),
-}
-
-/// One line of the table.
-#[derive(Clone)]
-pub struct Route {
-    /// The method. HEAD goes where GET goes.
-    pub method: Method,
-    /// The path; `{word}` stands for one segment. Also the metrics' label.
-    pub pattern: &'static str,
-    /// Who may, and who answers.
-    pub access: Access,
-}
-
-/// Every route of the API.
-pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
-    use Access::{Public, Tenant};
-    let route = |method, pattern, access| Route { method, pattern, access };
-    vec![
-        route(Method::GET, "/healthz", Public(|app, call| Box::pin(health::live(app, call)))),
-        route(Method::GET, "/readyz", Public(|app, call| Box::pin(health::ready(app, call)))),
-        route(Method::POST, "/auth/token", Public(|app, call| Box::pin(token::create(app, call)))),
-        route(Method::GET, "/v1/me", Tenant(Right::Identity, |app, who, call| Box::pin(me::get(app, who, call)))),
-        route(
-            Method::POST,
-            "/v1/functions",
-            Tenant(Right::Write, |app, who, call| Box::pin(functions::create(app, who, call))),
-        ),
-        route(
-            Method::GET,
-            "/v1/functions",
-            Tenant(Right::Read, |app, who, call| Box::pin(functions::list(app, who, call))),
-        ),
-        route(
-            Method::GET,
-            "/v1/functions/{name}",
-            Tenant(Right::Read, |app, who, call| Box::pin(functions::get(app, who, call))),
-        ),
-        route(
-            Method::PUT,
-            "/v1/functions/{name}",
-            Tenant(Right::Write, |app, who, call| Box::pin(functions::replace(app, who, call))),
-        ),
-        route(
-            Method::PATCH,
-            "/v1/functions/{name}",
-            Tenant(Right::Write, |app, who, call| Box::pin(functions::patch(app, who, call))),
-        ),
-        route(
-            Method::DELETE,
-            "/v1/functions/{name}",
-            Tenant(Right::Write, |app, who, call| Box::pin(functions::delete(app, who, call))),
-        ),
-        route(Method::GET, "/v1/audit", Tenant(Right::Read, |app, who, call| Box::pin(audit::list(app, who, call)))),
-    ]
-});
 
 /// Where a request goes.
 #[derive(Clone)]
@@ -169,21 +102,6 @@ impl Matched {
     }
 }
 
-impl Route {
-    /// The method as a text that lives for ever.
-    #[must_use]
-    pub fn method_str(&self) -> &'static str {
-        match self.method {
-            Method::GET => "GET",
-            Method::POST => "POST",
-            Method::PUT => "PUT",
-            Method::PATCH => "PATCH",
-            Method::DELETE => "DELETE",
-            _ => "other",
-        }
-    }
-}
-
 /// The segments that stand in the place of the pattern's words, if the path fits.
 fn params(pattern: &str, path: &str) -> Option<Vec<String>> {
     let mut params = Vec::new();
@@ -192,11 +110,14 @@ fn params(pattern: &str, path: &str) -> Option<Vec<String>> {
         match (pattern.next(), path.next()) {
             (None, None) => return Some(params),
             (Some(word), Some(segment)) if word.starts_with('{') => {
+                // `{name}:verb` stands for a segment that ends so; a name alone has no colon.
+                let verb = word.split_once('}')?.1;
+                let name = segment.strip_suffix(verb)?;
                 // A segment is as it was sent. Names have no characters that need an escape, and no name has dots.
-                if segment.is_empty() || segment.contains('%') || matches!(segment, "." | "..") {
+                if name.is_empty() || name.contains(['%', ':']) || matches!(name, "." | "..") {
                     return None;
                 }
-                params.push(segment.to_owned());
+                params.push(name.to_owned());
             }
             (Some(word), Some(segment)) if word == segment => {}
             _ => return None,
@@ -253,9 +174,14 @@ where
         Matched::Nothing => return Err(ApiError::no_such_route()),
     };
     let call = Call::new(request, params, max_body);
-    match route.access {
+    match &route.access {
         Access::Public(handler) => handler(app, call).await,
+        Access::Operator(handler) => {
+            let operator = app.auth.operator(call.headers())?;
+            handler(app, operator, call).await
+        }
         Access::Tenant(right, handler) => {
+            let right = *right;
             let caller = app.auth.caller(call.headers(), right, &app.store, &app.cluster).await?;
             tracing::Span::current().record("tenant.id", caller.tenant.id().as_str());
             if !caller.may(right) {
@@ -343,6 +269,16 @@ mod tests {
     fn other_methods_are_told_which_there_are() {
         let Matched::Methods(pattern, allow) = Matched::of(&Method::POST, "/v1/functions/a") else { panic!() };
         assert_eq!((pattern, allow.as_str()), ("/v1/functions/{name}", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"));
+    }
+
+    #[test]
+    fn a_verb_is_part_of_the_last_segment() {
+        assert_eq!(params("/v1/functions/{name}:explain", "/v1/functions/a:explain"), Some(vec!["a".to_owned()]));
+        for path in ["/v1/functions/a", "/v1/functions/:explain", "/v1/functions/a:b:explain", "/v1/functions/a:invoke"]
+        {
+            assert_eq!(params("/v1/functions/{name}:explain", path), None, "{path}");
+        }
+        assert_eq!(params("/v1/functions/{name}", "/v1/functions/a:explain"), None);
     }
 
     #[test]
