@@ -4,6 +4,8 @@ CARGO      ?= cargo
 # Where `cargo test` puts programs.
 BUILT       = $(or $(CARGO_TARGET_DIR),target)/debug
 DEVCLUSTER  = $(CARGO) run --quiet --package eventflow-devcluster --
+# Tests of pure code that are long enough for a file of their own.
+PURE_TESTS    = $(call tests,quota)
 # Tests that need PostgreSQL and an API server, and those that need pods too: by file, because naming crates instead
 # would build the dependencies again with other features.
 CLUSTER_TESTS = $(call tests,gateway controller)
@@ -48,7 +50,7 @@ clean: ## `make down`, and remove the data
 check: $(DENY) ## format, lints, dependency rules, documents, and the tests that need no cluster
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
-	$(CARGO) test --workspace --lib --bins
+	$(CARGO) test --workspace --lib --bins $(PURE_TESTS)
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
 	$(DENY) check bans licenses sources
 	$(MAKE) --no-print-directory wasm

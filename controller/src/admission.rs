@@ -15,14 +15,14 @@ use kube::api::{ListParams, PostParams};
 
 use crate::desired::UID;
 use crate::queue::Next;
-use crate::quota::ledger::{Claim, Ledger, Live, Refusal};
-use crate::quota::queue::{Selection, take_while_fits};
-use crate::quota::uid::Uid;
-use crate::quota::vector::Vector;
-use crate::quota::verdict::Verdict;
 use crate::reconcile::{Context, ReconcileError};
 use crate::world::ledger::see;
 use crate::world::{Key, Name};
+use quota::ledger::{Claim, Ledger, Live, Refusal};
+use quota::queue::{Selection, take_while_fits};
+use quota::uid::Uid;
+use quota::vector::Vector;
+use quota::verdict::Verdict;
 
 /// What the tenant has and asks for.
 pub mod survey;
@@ -172,7 +172,7 @@ fn spec(ledger: &Ledger, queued: i64) -> QuotaLedgerSpec {
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let amounts = |vector: &Vector| vector.amounts().into_iter().map(|(d, amount)| (d.to_string(), amount)).collect();
     QuotaLedgerSpec {
-        packed: crate::quota::packed::encode(ledger),
+        packed: quota::packed::encode(ledger),
         epoch: number(ledger.epoch()),
         seq: number(ledger.seq()),
         hard: amounts(ledger.hard()),

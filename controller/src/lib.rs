@@ -28,8 +28,6 @@ pub mod observe;
 pub mod validate;
 /// Blocks of addresses.
 pub mod cidr;
-/// Quota admission, the pure part.
-pub mod quota;
 /// One tenant's ledger brought in order.
 pub mod admission;
 /// What should exist.

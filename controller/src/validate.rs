@@ -10,8 +10,8 @@ use eventflow_api::tier::{EgressRule, PodSecurity, TierSpec};
 
 use crate::cidr::Cidr;
 use crate::observe::{ObservedFunction, ObservedTenant};
-use crate::quota::vector::Vector;
 use crate::world::views::TenantView;
+use quota::vector::Vector;
 
 /// Why nothing can be made of an object, in the words of its conditions.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,6 @@ use std::time::Duration;
 use common::{
     client, create, eventually, function_object, install, merge, reason, report_pods, serving, tenant, unique, until,
 };
-use controller::quota::ledger::Ledger;
-use controller::quota::packed;
 use eventflow_api::condition::{ConditionStatus, ConditionType, Reason, find};
 use eventflow_api::function::{Function, Phase};
 use eventflow_api::ledger::QuotaLedger;
@@ -24,6 +22,8 @@ use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
+use quota::ledger::Ledger;
+use quota::packed;
 use serde_json::{Value, json};
 
 /// A connection to a cluster in which a controller works.

@@ -11,9 +11,6 @@ use controller::desired::Surroundings;
 use controller::events::Events;
 use controller::lease::Tenure;
 use controller::queue::Next;
-use controller::quota::ledger::{Claim, Ledger};
-use controller::quota::packed;
-use controller::quota::vector::Vector;
 use controller::reconcile::{Context, reconcile};
 use controller::world::child::{Child, ChildKind, see};
 use controller::world::{Change, Key, Name, World, views};
@@ -23,6 +20,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::client::Body;
+use quota::ledger::{Claim, Ledger};
+use quota::packed;
+use quota::vector::Vector;
 use serde_json::{Value, json};
 
 /// One expected call and its answer.

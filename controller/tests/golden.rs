@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use controller::desired::{self, Surroundings};
-use controller::quota::vector::Vector;
 use controller::validate::{Egress, ValidFunction, ValidTenant};
 use eventflow_api::condition::Reason;
 use eventflow_api::function::FunctionSpec;
 use eventflow_api::tier::{PodSecurity, Quota};
+use quota::vector::Vector;
 use serde::Serialize;
 use serde_json::json;
 

@@ -4,7 +4,7 @@ use eventflow_api::function::ValidSpec;
 use eventflow_api::quantity::{Bytes, MilliCpu};
 use eventflow_api::resources::{MEMORY_LIMIT_MIN, PodResources};
 
-use super::vector::{Vector, VectorError};
+use crate::vector::{Vector, VectorError};
 
 /// What a function, or one run of it, needs: a number of equal pods, and what it needs besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,14 +109,14 @@ impl Demand {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use eventflow_api::function::FunctionSpec;
     use eventflow_api::resources::Resources;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    pub(in crate::quota) fn resources(cpu: [u64; 2], memory: [u64; 2]) -> PodResources {
+    pub(crate) fn resources(cpu: [u64; 2], memory: [u64; 2]) -> PodResources {
         PodResources {
             cpu_request: MilliCpu::from_millis(cpu[0]),
             memory_request: Bytes::from_bytes(memory[0]),
@@ -186,7 +186,7 @@ pub(super) mod tests {
     }
 
     fn rooms() -> impl Strategy<Value = Vector> {
-        (super::super::vector::tests::vectors(30), 0..=100u64).prop_map(|(v, m)| Vector {
+        (crate::vector::tests::vectors(30), 0..=100u64).prop_map(|(v, m)| Vector {
             memory_requests: v.memory_requests << 20,
             memory_limits: (v.memory_limits + m) << 20,
             ..v

@@ -4,7 +4,7 @@
 //!
 //! 1. A Deployment carries the `Stamp` it was written for (an annotation). It is made with 0 replicas, and every
 //!    later write names the resourceVersion it was read at and obeys `Stamp::may_become`.
-//! 2. Replicas are set only if a ledger read **after** that resourceVersion says `super::ledger::Ledger::covers`.
+//! 2. Replicas are set only if a ledger read **after** that resourceVersion says `crate::ledger::Ledger::covers`.
 //! 3. Before a reservation is released, or shrunk, the Deployment is written with `Stamp::Releasing` and 0 replicas
 //!    (made so, if there is none), or with the newer generation and its fewer replicas; then the pods beyond that
 //!    are waited for; then the ledger is swapped; then a released Deployment is deleted.

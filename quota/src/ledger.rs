@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use eventflow_api::admission::Dimension;
 
-use super::uid::Uid;
-use super::vector::{Shortfall, Vector, VectorError};
+use crate::uid::Uid;
+use crate::vector::{Shortfall, Vector, VectorError};
 
 /// What one function or run holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -177,7 +177,7 @@ impl Ledger {
     }
 
     /// Whether a Deployment of `uid` that charges `vector` may be written for `generation`: reserved by then, for that
-    /// generation or a newer one. Only a ledger read **after** the Deployment's resourceVersion says so; see [`super::fence`].
+    /// generation or a newer one. Only a ledger read **after** the Deployment's resourceVersion says so; see [`crate::fence`].
     #[must_use]
     pub fn covers(&self, uid: Uid, generation: u64, vector: &Vector) -> bool {
         self.reservations.get(&uid).is_some_and(|r| r.generation >= generation && vector.fits_within(&r.vector))
@@ -301,14 +301,14 @@ impl Ledger {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::super::vector::tests::vectors;
+pub(crate) mod tests {
     use super::*;
+    use crate::vector::tests::vectors;
     use proptest::prelude::*;
 
     /// One call of a transition.
     #[derive(Debug, Clone)]
-    pub(in crate::quota) enum Step {
+    pub(crate) enum Step {
         Admit(Vec<Claim>),
         Resize(Claim),
         Release(Uid),
@@ -316,7 +316,7 @@ pub(super) mod tests {
         Rebuild(Vec<Live>),
     }
 
-    pub(in crate::quota) fn claims() -> impl Strategy<Value = Claim> {
+    pub(crate) fn claims() -> impl Strategy<Value = Claim> {
         (0..6u128, 1..5u64, vectors(6)).prop_map(|(n, generation, wants)| Claim {
             uid: Uid::from_bits(n),
             generation,
@@ -324,7 +324,7 @@ pub(super) mod tests {
         })
     }
 
-    pub(in crate::quota) fn steps() -> impl Strategy<Value = Step> {
+    pub(crate) fn steps() -> impl Strategy<Value = Step> {
         let live = claims().prop_map(|c| Live {
             uid: c.uid,
             generation: c.generation,
@@ -339,7 +339,7 @@ pub(super) mod tests {
         ]
     }
 
-    pub(in crate::quota) fn take(ledger: &Ledger, step: &Step) -> Result<Ledger, Refusal> {
+    pub(crate) fn take(ledger: &Ledger, step: &Step) -> Result<Ledger, Refusal> {
         let epoch = ledger.epoch();
         match step {
             Step::Admit(claims) => ledger.admit(epoch, claims),

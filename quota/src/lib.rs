@@ -1,6 +1,9 @@
 //! Quota admission, the pure part: what a function needs, whether that fits, who is next, and what the ledger says
 //! afterwards. Never does I/O, never reads a clock; every transition gives a new ledger or says why not.
 //!
+//! A crate of its own because two programs must come to the very same verdict: the controller, which decides, and the
+//! gateway, which tells it in an HTTP answer and in a dry run.
+//!
 //! The controller reads the ledger, calls `queue::take_while_fits` and `ledger::Ledger::admit`, and writes the
 //! result back by compare-and-swap. `tests/admission_model.rs` checks the whole protocol, built from these very
 //! functions, in every order of steps, crashes and lost answers that small sizes allow.

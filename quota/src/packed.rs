@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use data_encoding::BASE64URL_NOPAD;
 use eventflow_api::admission::Dimension;
 
-use super::ledger::{Ledger, Reservation};
-use super::uid::Uid;
-use super::vector::{AMOUNT_MAX, Vector, VectorError};
+use crate::ledger::{Ledger, Reservation};
+use crate::uid::Uid;
+use crate::vector::{AMOUNT_MAX, Vector, VectorError};
 
 const PREFIX: &str = "v1.";
 /// Length of the checksum that ends the bytes.
@@ -144,9 +144,9 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ledger::tests::{steps, take};
-    use super::super::vector::tests::vectors;
     use super::*;
+    use crate::ledger::tests::{steps, take};
+    use crate::vector::tests::vectors;
     use proptest::prelude::*;
 
     fn ledgers() -> impl Strategy<Value = Ledger> {

@@ -4,9 +4,9 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::ledger::{Claim, Ledger};
-use super::uid::Uid;
-use super::vector::{Shortfall, Vector};
+use crate::ledger::{Claim, Ledger};
+use crate::uid::Uid;
+use crate::vector::{Shortfall, Vector};
 
 /// How long a blocked one is passed by smaller ones before it blocks those behind it.
 pub const MAX_PASS_DEFAULT: Duration = Duration::from_secs(60);
@@ -105,9 +105,9 @@ pub fn take_while_fits(ledger: &Ledger, waiting: &[Waiting], max_pass: Duration)
 
 #[cfg(test)]
 mod tests {
-    use super::super::ledger::tests::{claims, steps, take};
-    use super::super::vector::tests::vectors;
     use super::*;
+    use crate::ledger::tests::{claims, steps, take};
+    use crate::vector::tests::vectors;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

@@ -221,12 +221,12 @@ fn bytes(text: &str) -> Result<u64, QuantityError> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// Any vector with amounts up to `max`.
-    pub(in crate::quota) fn vectors(max: u64) -> impl Strategy<Value = Vector> {
+    pub(crate) fn vectors(max: u64) -> impl Strategy<Value = Vector> {
         prop::array::uniform7(0..=max).prop_map(|a| {
             let mut next = a.into_iter();
             Vector::from_fn(|_| next.next().unwrap())

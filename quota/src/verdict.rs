@@ -5,11 +5,11 @@ use eventflow_api::admission::{Admission, Holder, Shortfall as ToldShortfall, Sm
 use eventflow_api::condition::Reason;
 use eventflow_api::resources::{PodResources, Resources};
 
-use super::demand::{Demand, SmallestChange};
-use super::ledger::Ledger;
-use super::queue::Selection;
-use super::uid::Uid;
-use super::vector::{Shortfall, Vector};
+use crate::demand::{Demand, SmallestChange};
+use crate::ledger::Ledger;
+use crate::queue::Selection;
+use crate::uid::Uid;
+use crate::vector::{Shortfall, Vector};
 
 /// Most holders that are told; the rest hold less than each of these.
 pub const HOLDERS_MAX: usize = 10;
@@ -238,10 +238,10 @@ fn advice(change: &SmallestChange, asked: &PodResources) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::demand::tests::resources;
-    use super::super::ledger::Claim;
-    use super::super::queue::{MAX_PASS_DEFAULT, Waiting, take_while_fits};
     use super::*;
+    use crate::demand::tests::resources;
+    use crate::ledger::Claim;
+    use crate::queue::{MAX_PASS_DEFAULT, Waiting, take_while_fits};
     use eventflow_api::admission::Dimension;
     use std::time::Duration;
 

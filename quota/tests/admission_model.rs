@@ -11,11 +11,11 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::rc::Rc;
 use std::time::Duration;
 
-use controller::quota::fence::Stamp;
-use controller::quota::ledger::{Claim, Ledger, Live};
-use controller::quota::queue::{MAX_PASS_DEFAULT, Selection, Waiting, take_while_fits};
-use controller::quota::uid::Uid;
-use controller::quota::vector::Vector;
+use quota::fence::Stamp;
+use quota::ledger::{Claim, Ledger, Live};
+use quota::queue::{MAX_PASS_DEFAULT, Selection, Waiting, take_while_fits};
+use quota::uid::Uid;
+use quota::vector::Vector;
 
 /// Functions in the model.
 const N: usize = 2;

@@ -10,14 +10,14 @@ use jiff::Timestamp;
 use super::{claim, seconds_since};
 use crate::desired::{Surroundings, deployment};
 use crate::observe::{self, ObservedFunction};
-use crate::quota::demand::Demand;
-use crate::quota::ledger::{Claim, Ledger, Live};
-use crate::quota::queue::{MAX_PASS_DEFAULT, Waiting};
-use crate::quota::uid::Uid;
-use crate::quota::vector::{Vector, VectorError};
 use crate::validate::{self, ValidFunction};
 use crate::world::child::{ChildKind, Rollout};
 use crate::world::{Key, Name, Tables, World};
+use quota::demand::Demand;
+use quota::ledger::{Claim, Ledger, Live};
+use quota::queue::{MAX_PASS_DEFAULT, Waiting};
+use quota::uid::Uid;
+use quota::vector::{Vector, VectorError};
 
 /// What was decided about a function, for its status.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,10 +9,10 @@ use crate::apply::Applied;
 use crate::desired::{self, TenantObjects};
 use crate::observe::{self, ObservedTenant};
 use crate::queue::Next;
-use crate::quota::ledger::Ledger;
 use crate::status::{self, Moment};
 use crate::validate::{self, Refusal};
 use crate::world::{Key, Name, cluster_name};
+use quota::ledger::Ledger;
 
 /// Brings the tenant `id` in order. Nothing is to be done for one that is going: what it owns goes with it.
 pub(super) async fn reconcile(context: &Context, id: &str) -> Result<Next, ReconcileError> {

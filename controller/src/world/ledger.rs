@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::table::Seen;
 use super::{Name, views};
-use crate::quota::ledger::Ledger;
-use crate::quota::packed;
+use quota::ledger::Ledger;
+use quota::packed;
 
 /// What is read of a QuotaLedger.
 #[derive(Debug, Clone, PartialEq)]
