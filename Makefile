@@ -6,6 +6,8 @@ BUILT       = $(or $(CARGO_TARGET_DIR),target)/debug
 DEVCLUSTER  = $(CARGO) run --quiet --package eventflow-devcluster --
 # Tests of pure code that are long enough for a file of their own.
 PURE_TESTS    = $(call tests,quota)
+# Tests that need compilers for wasm32 and of other languages.
+POLICY_TESTS  = $(call tests,policy-engine)
 # Tests that need PostgreSQL and an API server, and those that need pods too: by file, because naming crates instead
 # would build the dependencies again with other features.
 CLUSTER_TESTS = $(call tests,gateway controller)
@@ -24,10 +26,13 @@ QUESTIONS  ?= create list get memory reconcile admission-queue admission-verdict
 # Tools that `make check` needs, built once per user.
 CACHE         = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/eventflow
 DENY          = $(CACHE)/cargo-deny-0.20.2/bin/cargo-deny
+# Where policies are tested natively.
+GUESTS        = $(abspath target/policies/native)
+GUESTS        = $(abspath target/policies/native)
 # The distribution's compiler for wasm32, for toolchains that rustup cannot add the target to.
 WASM_PACKAGES = rustc-web cargo-web rust-web-src lld-19
 
-.PHONY: help up down status logs clean check wasm test crds bench
+.PHONY: help up down status logs clean check wasm policies test crds bench
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +59,9 @@ check: $(DENY) ## format, lints, dependency rules, documents, and the tests that
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --quiet
 	$(DENY) check bans licenses sources
 	$(MAKE) --no-print-directory wasm
+	cd policies && $(CARGO) fmt --check
+	cd policies && $(CARGO) clippy --all-targets --target-dir $(GUESTS) -- --deny warnings
+	cd policies && $(CARGO) test --quiet --target-dir $(GUESTS)
 
 wasm: ## check that api/ compiles for the browser, without the custom resources
 	@if rustup target add wasm32-unknown-unknown >/dev/null 2>&1; then \
@@ -64,8 +72,13 @@ wasm: ## check that api/ compiles for the browser, without the custom resources
 			--target wasm32-unknown-unknown -Z build-std=std,panic_abort --target-dir target/wasm; \
 	fi
 
-test: check ## everything: `make check`, then against a real control plane, then against real pods
+policies: ## build the built-in policies into target/policies/components, with their default bindings
+	$(CARGO) build --quiet --workspace --bin policy-build
+	$(BUILT)/policy-build --builtin --folder policies --target-dir target/policies --out target/policies/components
+
+test: check ## everything: `make check`, then policies as components, a real control plane, real pods
 	$(CARGO) test --workspace --no-run
+	$(CARGO) test --offline --workspace $(POLICY_TESTS) -- $(TESTS)
 	$(BUILT)/devcluster run --logs $(TEST_LOGS)/control-plane -- \
 		$(CARGO) test --offline --workspace $(CLUSTER_TESTS) -- $(TESTS)
 	$(BUILT)/devcluster run --node --logs $(TEST_LOGS)/node -- \

@@ -8,7 +8,10 @@ pub mod toolchain;
 pub mod compile;
 /// Core module to component.
 pub mod component;
+/// The policies of this repository.
+pub mod builtin;
 
+pub use builtin::builtin;
 pub use compile::{CompileError, compile};
 pub use component::{EncodeError, encode};
 pub use toolchain::Toolchain;

@@ -1,6 +1,6 @@
 //! Which compiler can make wasm32 code on this machine. Where rustup can add a target, the pinned toolchain does it;
 //! where it cannot (a distribution's compiler, no network to rustup's servers), Debian's `rustc-web` with the standard
-//! library's source does, by building that library too.
+//! library's source does, by building that library too. As root it installs what is missing, otherwise it says what.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Packages of Debian and Ubuntu that make up [`Toolchain::Distribution`].
-pub const DISTRIBUTION_PACKAGES: &str = "rustc-web cargo-web rust-web-src lld-19";
+pub const DISTRIBUTION_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-19"];
 
 /// A way to compile for wasm32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Toolchain {
 }
 
 impl Toolchain {
-    /// Finds one, adding the target by rustup if that is all that is missing.
+    /// Finds one, adding the target by rustup or, as root, installing the distribution's packages if need be.
     ///
     /// # Errors
     /// No way was found; the text says what to install.
@@ -29,15 +29,13 @@ impl Toolchain {
         if has_target("rustc") || (rustup_adds_target() && has_target("rustc")) {
             return Ok(Self::Installed);
         }
-        let distribution = has_target_source("/usr/bin/rustc")
-            && Path::new("/usr/bin/cargo").exists()
-            && Path::new("/usr/bin/wasm-ld-19").exists();
-        if distribution {
+        if has_distribution() || (is_root() && apt_installs() && has_distribution()) {
             return Ok(Self::Distribution);
         }
         Err(format!(
             "no compiler for {TARGET}: run `rustup target add {TARGET}`, or on Debian and Ubuntu \
-             `apt-get install {DISTRIBUTION_PACKAGES}`"
+             `apt-get install {}`",
+            DISTRIBUTION_PACKAGES.join(" ")
         ))
     }
 
@@ -48,8 +46,8 @@ impl Toolchain {
             Self::Installed => Command::new("cargo"),
             Self::Distribution => {
                 let mut command = Command::new("/usr/bin/cargo");
-                let path = std::env::var("PATH").unwrap_or_default();
-                command.env("PATH", format!("/usr/bin:{path}"));
+                // What the compiler calls is the distribution's too.
+                command.env("PATH", "/usr/bin:/bin");
                 command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
                 command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-ld-19");
                 // A caller that is itself run by another cargo hands these down, and they name the other compiler.
@@ -80,9 +78,22 @@ fn has_target(rustc: &str) -> bool {
     libdir.is_some_and(|dir| Path::new(dir.trim()).is_dir())
 }
 
-fn has_target_source(rustc: &str) -> bool {
-    let sysroot = output(rustc, &["--print", "sysroot"]);
-    sysroot.is_some_and(|root| Path::new(root.trim()).join("lib/rustlib/src/rust/library/Cargo.lock").exists())
+fn has_distribution() -> bool {
+    let sysroot = output("/usr/bin/rustc", &["--print", "sysroot"]);
+    let has_source = |root: String| Path::new(root.trim()).join("lib/rustlib/src/rust/library/Cargo.lock").exists();
+    sysroot.is_some_and(has_source) && ["/usr/bin/cargo", "/usr/bin/wasm-ld-19"].iter().all(|p| Path::new(p).exists())
+}
+
+fn is_root() -> bool {
+    output("id", &["-u"]).is_some_and(|id| id.trim() == "0")
+}
+
+/// Says what it does, because it changes the machine.
+fn apt_installs() -> bool {
+    eprintln!("installing the distribution's compiler for {TARGET}: {}", DISTRIBUTION_PACKAGES.join(" "));
+    let mut command = Command::new("apt-get");
+    command.args(["install", "--yes", "--no-install-recommends"]).args(DISTRIBUTION_PACKAGES);
+    command.stdout(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 fn rustup_adds_target() -> bool {

@@ -1,14 +1,17 @@
-// `node build.js OUT WIT`: policy.js as a component of the world pure-admission-policy. Everything of WASI is left out, because
-// a policy is given none.
-import { writeFile } from "node:fs/promises";
+// `node build.js OUT WIT`: policy.js as a component of the world pure-admission-policy. WASI is replaced by traps, because a
+// policy is given none.
+import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { componentize } from "@bytecodealliance/componentize-js";
+import { componentize } from "componentize-qjs";
 
-const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const jsPath = fileURLToPath(new URL("policy.js", import.meta.url));
 const { component } = await componentize({
-  sourcePath: here("policy.js"),
+  jsPath,
+  jsSource: await readFile(jsPath, "utf8"),
   witPath: process.argv[3],
-  worldName: "pure-admission-policy",
-  disableFeatures: ["stdio", "random", "clocks", "http", "fetch-event"],
+  world: "pure-admission-policy",
+  stubWasi: true,
+  sync: true,
+  optSize: true,
 });
 await writeFile(process.argv[2], component);

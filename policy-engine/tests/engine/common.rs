@@ -1,10 +1,11 @@
 //! Components to test with, and short ways to load and ask them.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+pub use policy_build::builtin;
+pub use policy_build::builtin::BUILTINS;
 use policy_engine::counters::Lane;
 use policy_engine::types::{AdmissionView, RequestView};
 use policy_engine::{Call, Capability, Counters, EngineOptions, Module, ModuleError, Policy, PolicyEngine, World};
@@ -26,27 +27,10 @@ pub fn load(bytes: &[u8]) -> Result<Arc<Module>, ModuleError> {
     Module::load(engine(), bytes, &everything(), None)
 }
 
-pub const BUILTINS: [&str; 5] =
-    ["tier-limits", "replica-limit", "resource-bounds", "image-allowlist", "require-fields"];
-
-/// A built-in policy, or `misbehave`, as a component, compiled from source once per run.
-pub fn builtin(name: &str) -> Vec<u8> {
-    static MODULES: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let packages = || BUILTINS.into_iter().chain(["misbehave"]).map(str::to_owned);
-    let modules = MODULES.get_or_init(|| {
-        let packages: Vec<_> = packages().collect();
-        policy_build::compile(&root.join("policies"), &root.join("target/policies"), &packages).unwrap()
-    });
-    let position = packages().position(|package| package == name).unwrap();
-    let fixtures = fs::read_to_string(root.join("policies").join(name).join("fixtures.json")).ok();
-    policy_build::encode(&fs::read(&modules[position]).unwrap(), fixtures.as_deref()).unwrap()
-}
-
 /// A component from a core module in text, with the contract's world or another's metadata.
 pub fn encode(wat: &str, resolve: &Resolve, world: &str) -> Vec<u8> {
     let mut module = wat::parse_str(wat).unwrap();
-    let package = resolve.packages.iter().last().unwrap().0;
+    let package = resolve.packages.iter().next_back().unwrap().0;
     let world = resolve.select_world(&[package], Some(world)).unwrap();
     embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8, false).unwrap();
     ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
