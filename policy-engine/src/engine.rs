@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 
+use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
 
+use crate::compiler::{CompileError, Compiler};
 use crate::limits;
 
 /// What a caller may choose. The defaults are right for the gateway.
@@ -59,6 +61,9 @@ pub enum EngineError {
     /// The ticker's thread did not start.
     #[error("the epoch ticker did not start")]
     Ticker(#[source] std::io::Error),
+    /// The compiling threads did not start.
+    #[error("the compiling threads did not start")]
+    Compiler(#[source] rayon::ThreadPoolBuildError),
 }
 
 /// An engine with its pool and its ticker. Cheap to clone; the ticker ends with the last clone and the last module.
@@ -66,6 +71,7 @@ pub enum EngineError {
 pub struct PolicyEngine {
     engine: Engine,
     ticker: Arc<Ticker>,
+    compiler: Arc<Compiler>,
     fallbacks: Arc<[Fallback]>,
 }
 
@@ -101,7 +107,8 @@ impl PolicyEngine {
             }
         };
         let ticker = Ticker::start(&engine).map_err(EngineError::Ticker)?;
-        Ok(Self { engine, ticker: Arc::new(ticker), fallbacks: fallbacks.into() })
+        let compiler = Compiler::start().map_err(EngineError::Compiler)?;
+        Ok(Self { engine, ticker: Arc::new(ticker), compiler: Arc::new(compiler), fallbacks: fallbacks.into() })
     }
 
     /// What this machine does not have; empty on a good day.
@@ -113,6 +120,11 @@ impl PolicyEngine {
     /// wasmtime's engine.
     pub(crate) fn wasmtime(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Compiles a component in the background and waits for it.
+    pub(crate) fn compile(&self, bytes: &[u8]) -> Result<Component, CompileError> {
+        self.compiler.compile(&self.engine, bytes)
     }
 
     /// Says that a guest is about to run, so that its deadline will be seen.
@@ -140,8 +152,10 @@ fn config(pool: Option<(Pool, bool)>) -> Config {
     // in the middle of a call.
     config.concurrency_support(false);
     // Off: more than a policy needs is more than must be right.
-    config.wasm_memory64(false).wasm_multi_memory(false).wasm_relaxed_simd(false).wasm_custom_page_sizes(false);
-    config.wasm_wide_arithmetic(false);
+    config.wasm_memory64(false).wasm_relaxed_simd(false).wasm_custom_page_sizes(false).wasm_wide_arithmetic(false);
+    // On: what the compiler puts between two components of one policy copies from memory to memory, and without this it
+    // panics over such policies (JavaScript's, whose WASI is a component of traps).
+    config.wasm_multi_memory(true);
     // A deadline by epoch costs two instructions per loop and call; fuel costs more and counts instead of measuring.
     config.epoch_interruption(true);
     config.max_wasm_stack(limits::STACK_BYTES);

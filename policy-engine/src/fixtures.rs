@@ -2,12 +2,13 @@
 //! `eventflow policy test`, and of this repository's tests of the built-in policies.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eventflow_policy_fixture::Fixture;
 use serde_json::{Value, json};
 
 use crate::counters::{Counters, Lane};
+use crate::limits;
 use crate::module::Module;
 use crate::run::Call;
 use crate::snapshot::{ConfigureError, Policy};
@@ -26,11 +27,21 @@ pub struct Report {
     pub memory_peak_bytes: usize,
 }
 
-/// Runs `cases` against `module`, each with settings of its own and counters of its own.
+/// Runs `cases` against `module`, each with settings of its own and counters of its own, for at most
+/// [`limits::FIXTURES_TIME`].
 #[must_use]
 pub fn run(module: &Module, cases: &[Fixture]) -> Report {
-    let mut report = Report::default();
+    let (mut report, started) = (Report::default(), Instant::now());
     for case in cases {
+        if started.elapsed() > limits::FIXTURES_TIME {
+            let seconds = limits::FIXTURES_TIME.as_secs();
+            report.wrong.push(format!(
+                "{} of {} cases took {seconds} s; the others did not run",
+                report.run,
+                cases.len()
+            ));
+            break;
+        }
         report.run += 1;
         match verdict(module, case, &mut report) {
             Ok(verdict) => report.wrong.extend(case.mismatch(&verdict)),

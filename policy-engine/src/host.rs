@@ -62,8 +62,8 @@ pub(crate) struct CallState {
     pub log: Vec<LogLine>,
     log_bytes: usize,
     pub log_dropped: u32,
-    /// Bytes of the largest memory.
-    pub memory_peak: usize,
+    /// Bytes of its memories. They only grow.
+    pub memory_bytes: usize,
     /// Whether the guest asked for more than it may have.
     pub memory_refused: bool,
 }
@@ -78,7 +78,7 @@ impl CallState {
             log: Vec::new(),
             log_bytes: 0,
             log_dropped: 0,
-            memory_peak: 0,
+            memory_bytes: 0,
             memory_refused: false,
         }
     }
@@ -111,10 +111,11 @@ impl CallState {
 }
 
 impl ResourceLimiter for CallState {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = desired <= self.limits.memory_bytes;
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let whole = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        let fits = whole <= self.limits.memory_bytes;
         if fits {
-            self.memory_peak = self.memory_peak.max(desired);
+            self.memory_bytes = whole;
         } else {
             self.memory_refused = true;
         }
@@ -179,7 +180,6 @@ pub(crate) fn linker(engine: &Engine, granted: &BTreeSet<Capability>) -> wasmtim
 }
 
 /// `counters.take`, whose arguments are those of the contract.
-#[expect(clippy::type_complexity, reason = "the shape is wasmtime's: parameters and results are tuples")]
 fn take(
     mut store: StoreContextMut<'_, CallState>,
     (key, cost, limit, burst, window_ms): (String, u32, u32, u32, u32),

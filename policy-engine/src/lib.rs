@@ -17,6 +17,10 @@ pub mod types;
 pub mod engine;
 /// Hard bounds on a module's shape, checked before it is compiled.
 pub mod scan;
+/// A settings schema, bounded before it is built.
+mod schema;
+/// The threads that compile.
+mod compiler;
 /// Compiled modules on disk: private, keyed and authenticated.
 pub mod cache;
 /// What the host does for a guest during a call.

@@ -10,7 +10,7 @@ pub struct Limits {
     /// server, so this is also how long a guest can hold up the connections of that worker; an admission policy runs
     /// beside them and parses objects.
     pub deadline: Duration,
-    /// Linear memory of one instance. A policy that needs more for one decision is not a policy.
+    /// Linear memory of one instance, all its memories together. A policy that needs more for one decision is not a policy.
     pub memory_bytes: usize,
     /// Elements of one table: function pointers of the module itself. Rust guests have hundreds.
     pub table_elements: usize,
@@ -72,19 +72,29 @@ pub const FUNCTION_BYTES: usize = 512 << 10;
 pub const FUNCTIONS: usize = 100_000;
 /// Local variables of one function. A few bytes of wasm can declare 50,000, and register allocation pays for each.
 pub const LOCALS: u32 = 10_000;
-/// Components inside components. The encoder makes one level; each level multiplies what it instantiates.
-pub const NESTING: usize = 2;
+/// Locals and parameters times branches, in one function: the compiler may have a value for each of them at each, so a
+/// function within all other bounds could ask for hours and gigabytes. The interpreter inside a 12 MB JavaScript
+/// component has 450,000; what is made to be slow takes some 3 s for as much.
+pub const CROSSINGS: usize = 1_000_000;
+/// The same, all functions together. That component has 12 million.
+pub const CROSSINGS_IN_ALL: usize = 24_000_000;
+/// Components inside components. The encoder makes one level, replacing WASI by traps two more; each level multiplies
+/// what it instantiates.
+pub const NESTING: usize = 3;
 /// Instantiations (of modules and of components) written in a component, all levels together.
 pub const INSTANTIATIONS: usize = 64;
 /// Core instances a component comes to at run time: 4 of a Rust guest (module, shim, fixups), 38 of a Python one, which
 /// is linked from libraries.
 pub const CORE_INSTANCES: u32 = 48;
-/// Memories per component: one, and a second where an adapter brings its own.
-pub const MEMORIES: u32 = 2;
+/// Memories per component: one, and those of adapters (JavaScript components have three). They share one limit of bytes.
+pub const MEMORIES: u32 = 3;
 /// Tables per component: one of the module, one of the shim, and an adapter's.
 pub const TABLES: u32 = 8;
-/// Longest compilation that is waited for. The thread that runs past it ends by itself: [`crate::scan`] bounds it.
-pub const COMPILE: Duration = Duration::from_secs(20);
+/// Longest compilation that is waited for: three times what the largest modules need on two idle cores, because compilers
+/// stand back. The thread that runs past it ends by itself: [`crate::scan`] bounds it.
+pub const COMPILE: Duration = Duration::from_secs(60);
+/// How far compiling threads stand back: next to one at work for requests they get a tenth of a core.
+pub const COMPILE_NICENESS: i32 = 10;
 /// Bytes of machine code of one module. A 12 MB JavaScript component makes 37 MB.
 pub const CODE_BYTES: usize = 128 << 20;
 /// Stack of a guest. Well below the 2 MiB of a server's worker, which it runs on.
@@ -93,8 +103,23 @@ pub const STACK_BYTES: usize = 512 << 10;
 pub const SETTINGS_BYTES: usize = 64 << 10;
 /// Bytes of a manifest's settings schema.
 pub const SCHEMA_BYTES: usize = 64 << 10;
+/// Parts of a settings schema that one value can meet, references followed. Validation costs so much per value, and no
+/// deadline ends it. The largest of the built-in policies has 150.
+pub const SCHEMA_WEIGHT: usize = 10_000;
+/// Levels of a settings schema, references followed: the validator calls itself for each.
+pub const SCHEMA_DEPTH: usize = 64;
+/// Patterns in a settings schema.
+pub const SCHEMA_PATTERNS: usize = 64;
+/// Bytes of one compiled pattern. A few characters (`\pL{999}`) can ask for megabytes.
+pub const PATTERN_BYTES: usize = 256 << 10;
+/// Problems told about settings at once.
+pub const SETTINGS_PROBLEMS: usize = 50;
 /// Bytes of the test cases a module carries.
 pub const FIXTURES_BYTES: usize = 1 << 20;
+/// Test cases that are run at once.
+pub const FIXTURES: usize = 1_000;
+/// Time that a run of test cases may take; each case may take as long as a decision and settings may.
+pub const FIXTURES_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a view handed to a request policy; the gateway refuses larger headers long before.
 pub const REQUEST_VIEW_BYTES: usize = 128 << 10;
 /// Bytes of a view handed to an admission policy: the object before and after.

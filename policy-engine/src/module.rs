@@ -3,8 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::Arc;
 
 use jsonschema::Validator;
 use serde::Serialize;
@@ -13,10 +12,12 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use crate::cache::Cache;
+use crate::compiler::CompileError;
 use crate::engine::PolicyEngine;
 use crate::limits;
 use crate::run::{self, Exports};
 use crate::scan::{Shape, scan};
+use crate::schema;
 use crate::types::{ACCEPTED, Capability, Manifest, PACKAGE, World};
 
 /// A module's identity: the SHA-256 of its bytes.
@@ -176,25 +177,13 @@ pub(crate) fn compile(
     if let Some(component) = cache.and_then(|cache| cache.load(engine.wasmtime(), digest)) {
         return Ok(component);
     }
-    let (sender, receiver) = mpsc::sync_channel(1);
-    let (wasmtime, bytes) = (engine.wasmtime().clone(), bytes.to_vec());
-    let compiler = thread::Builder::new().name("policy-compile".to_owned());
-    let started = compiler.spawn(move || {
-        // Nobody may be waiting any more.
-        let _ = sender.send(Component::new(&wasmtime, bytes));
-    });
-    started.map_err(|e| Problem::new("compile", format!("the compiler did not start: {e}")))?;
-    let component = match receiver.recv_timeout(limits::COMPILE) {
-        Ok(Ok(component)) => component,
-        Ok(Err(e)) => return Err(Problem::new("malformed", format!("does not compile: {e:#}"))),
-        Err(mpsc::RecvTimeoutError::Timeout) => {
-            let message = format!("does not compile within {} s", limits::COMPILE.as_secs());
-            return Err(Problem::new("compile-time", message));
+    let component = engine.compile(bytes).map_err(|e| match e {
+        CompileError::Wasmtime(e) => Problem::new("malformed", format!("does not compile: {e:#}")),
+        CompileError::TimedOut => {
+            Problem::new("compile-time", format!("does not compile within {} s", limits::COMPILE.as_secs()))
         }
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            return Err(Problem::new("compile", "the compiler gave up on it".to_owned()));
-        }
-    };
+        CompileError::Panicked => Problem::new("compile", "the compiler gave up on it".to_owned()),
+    })?;
     let range = component.image_range();
     let code_bytes = range.end.addr() - range.start.addr();
     if code_bytes > limits::CODE_BYTES {
@@ -273,10 +262,15 @@ fn worlds(engine: &PolicyEngine, component: &Component, problems: &mut Vec<Probl
 
 fn fixtures(shape: &Shape, problems: &mut Vec<Problem>) -> Vec<eventflow_policy_fixture::Fixture> {
     let parsed = shape.fixtures.as_deref().map_or(Ok(Vec::new()), eventflow_policy_fixture::parse);
-    parsed.unwrap_or_else(|e| {
+    let cases = parsed.unwrap_or_else(|e| {
         problems.push(Problem::new("fixtures", format!("carries test cases that cannot be read: {e}")));
         Vec::new()
-    })
+    });
+    if cases.len() > limits::FIXTURES {
+        let message = format!("carries {} test cases; at most {} are run", cases.len(), limits::FIXTURES);
+        problems.push(Problem::new("fixtures", message));
+    }
+    cases
 }
 
 /// Problems of a manifest. The schema comes back if it is one.
@@ -300,18 +294,6 @@ fn manifest_problems(
         let message = format!("imports {} without naming it in its manifest", capability.interface());
         problems.push(Problem::new("manifest", message));
     }
-    if manifest.settings_schema.len() > limits::SCHEMA_BYTES {
-        let message = format!("its settings schema has more than {} bytes", limits::SCHEMA_BYTES);
-        problems.push(Problem::new("schema", message));
-        return None;
-    }
-    let parsed = serde_json::from_str(&manifest.settings_schema).map_err(|e| e.to_string());
-    let schema = parsed.and_then(|schema: serde_json::Value| {
-        // Built for the linear-time regex engine: a schema's patterns are the guest's.
-        let options = jsonschema::options().with_pattern_options(jsonschema::PatternOptions::regex());
-        options.build(&schema).map_err(|e| e.to_string())
-    });
-    schema
-        .map_err(|e| problems.push(Problem::new("schema", format!("its settings schema is not a JSON Schema: {e}"))))
-        .ok()
+    let schema = schema::build(&manifest.settings_schema);
+    schema.map_err(|e| problems.push(Problem::new("schema", format!("its settings schema {e}")))).ok()
 }

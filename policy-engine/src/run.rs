@@ -118,6 +118,16 @@ impl Exports {
     }
 }
 
+/// What differs between the worlds.
+struct Question<'a, V> {
+    limits: &'static Limits,
+    export: Option<&'a ComponentExportIndex>,
+    /// Whether the view is small enough to be handed over.
+    fits: bool,
+    /// What makes an answer a verdict.
+    valid: fn(&V, &Limits) -> Result<(), InvalidAnswer>,
+}
+
 /// The result of a guest's `configure`.
 pub(crate) type Configured = Result<(), Vec<SettingsProblem>>;
 
@@ -127,9 +137,13 @@ impl Policy {
     /// A policy of the other world answers with [`Failure::Invalid`]; [`crate::set`] never asks one.
     #[must_use]
     pub fn check(&self, view: &RequestView, call: &Call) -> Decision<Verdict> {
-        let size = verdict::request_view_bytes(view);
-        let fits = size <= limits::REQUEST_VIEW_BYTES;
-        self.decide(&limits::REQUEST, self.exports.check.as_ref(), call, (fits, (view,)), verdict::check_request)
+        let question = Question {
+            limits: &limits::REQUEST,
+            export: self.exports.check.as_ref(),
+            fits: verdict::request_view_bytes(view) <= limits::REQUEST_VIEW_BYTES,
+            valid: verdict::check_request,
+        };
+        self.decide(question, call, (view,))
     }
 
     /// Judges a change of a function. Runs on the calling thread, for at most [`limits::ADMISSION`]'s deadline: not for
@@ -137,18 +151,16 @@ impl Policy {
     #[must_use]
     pub fn admit(&self, view: &AdmissionView, call: &Call) -> Decision<AdmissionVerdict> {
         let size = view.object.len() + view.old.as_ref().map_or(0, String::len);
-        let fits = size <= limits::ADMISSION_VIEW_BYTES;
-        self.decide(&limits::ADMISSION, self.exports.admit.as_ref(), call, (fits, (view,)), verdict::check_admission)
+        let question = Question {
+            limits: &limits::ADMISSION,
+            export: self.exports.admit.as_ref(),
+            fits: size <= limits::ADMISSION_VIEW_BYTES,
+            valid: verdict::check_admission,
+        };
+        self.decide(question, call, (view,))
     }
 
-    fn decide<P, V>(
-        &self,
-        limits: &'static Limits,
-        export: Option<&ComponentExportIndex>,
-        call: &Call,
-        (fits, params): (bool, P),
-        valid: fn(&V, &Limits) -> Result<(), InvalidAnswer>,
-    ) -> Decision<V>
+    fn decide<P, V>(&self, question: Question<'_, V>, call: &Call, params: P) -> Decision<V>
     where
         P: ComponentNamedList + Lower,
         (V,): ComponentNamedList + Lift,
@@ -161,6 +173,7 @@ impl Policy {
             counters: call.counters.clone(),
             facts: call.facts.clone(),
         };
+        let Question { limits, export, fits, valid } = question;
         let mut store = store(&self.engine, limits, around);
         let outcome = match export {
             Some(export) if fits => self
@@ -175,7 +188,7 @@ impl Policy {
             log: state.log,
             log_dropped: state.log_dropped,
             elapsed: started.elapsed(),
-            memory_bytes: state.memory_peak,
+            memory_bytes: state.memory_bytes,
         }
     }
 

@@ -2,7 +2,7 @@
 //! could cost is bounded by what it is given: small inputs that unfold (nested components instantiated again and again,
 //! functions with a million locals) are found here, in one pass over the bytes and without unfolding anything.
 
-use wasmparser::{ComponentInstance, Instance, Parser, Payload};
+use wasmparser::{BinaryReaderError, ComponentInstance, FunctionBody, Instance, Operator, Parser, Payload};
 
 use crate::limits;
 use crate::module::Problem;
@@ -31,6 +31,8 @@ pub fn scan(bytes: &[u8], problems: &mut Vec<Problem>) -> Shape {
         ("instantiations", walk.instantiations, limits::INSTANTIATIONS),
         ("bytes in its largest function", walk.largest_function, limits::FUNCTION_BYTES),
         ("locals in one function", walk.most_locals, limits::LOCALS as usize),
+        ("locals times branches in one function", walk.most_crossings, limits::CROSSINGS),
+        ("locals times branches in all functions", walk.crossings, limits::CROSSINGS_IN_ALL),
         ("bytes of test cases", walk.shape.fixtures.as_ref().map_or(0, String::len), limits::FIXTURES_BYTES),
     ] {
         if found > most {
@@ -49,11 +51,15 @@ struct Walk {
     instantiations: usize,
     largest_function: usize,
     most_locals: usize,
+    /// Most parameters of a function type of the module at hand.
+    params: usize,
+    most_crossings: usize,
+    crossings: usize,
     shape: Shape,
 }
 
 impl Walk {
-    fn over(&mut self, bytes: &[u8]) -> Result<(), wasmparser::BinaryReaderError> {
+    fn over(&mut self, bytes: &[u8]) -> Result<(), BinaryReaderError> {
         self.is_component = Parser::is_component(bytes);
         for payload in Parser::new(0).parse_all(bytes) {
             match payload? {
@@ -61,7 +67,15 @@ impl Walk {
                     self.depth += 1;
                     self.deepest = self.deepest.max(self.depth);
                 }
-                Payload::ModuleSection { .. } => self.depth += 1,
+                Payload::ModuleSection { .. } => {
+                    self.depth += 1;
+                    self.params = 0;
+                }
+                Payload::TypeSection(section) => {
+                    for ty in section.into_iter_err_on_gc_types() {
+                        self.params = self.params.max(ty?.params().len());
+                    }
+                }
                 Payload::End(_) => self.depth = self.depth.saturating_sub(1),
                 // Instances that only bundle what exists cost nothing.
                 Payload::InstanceSection(section) => {
@@ -74,22 +88,36 @@ impl Walk {
                         self.instantiations += usize::from(matches!(instance?, ComponentInstance::Instantiate { .. }));
                     }
                 }
-                Payload::CodeSectionEntry(body) => {
-                    self.functions += 1;
-                    let range = body.range();
-                    self.largest_function = self.largest_function.max((range.end - range.start) as usize);
-                    let mut locals = 0_usize;
-                    for group in body.get_locals_reader()? {
-                        locals = locals.saturating_add(group?.0 as usize);
-                    }
-                    self.most_locals = self.most_locals.max(locals);
-                }
+                Payload::CodeSectionEntry(body) => self.function(&body)?,
                 Payload::CustomSection(section) if section.name() == eventflow_policy_fixture::SECTION => {
                     self.shape.fixtures = Some(String::from_utf8_lossy(section.data()).into_owned());
                 }
                 _ => {}
             }
         }
+        Ok(())
+    }
+
+    fn function(&mut self, body: &FunctionBody<'_>) -> Result<(), BinaryReaderError> {
+        self.functions += 1;
+        let range = body.range();
+        self.largest_function = self.largest_function.max((range.end - range.start) as usize);
+        let mut locals = 0_usize;
+        for group in body.get_locals_reader()? {
+            locals = locals.saturating_add(group?.0 as usize);
+        }
+        self.most_locals = self.most_locals.max(locals);
+        let mut branches = 0_usize;
+        for operator in body.get_operators_reader()? {
+            branches += match operator? {
+                Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } | Operator::BrIf { .. } => 1,
+                Operator::BrTable { targets } => targets.len() as usize,
+                _ => 0,
+            };
+        }
+        let crossings = locals.saturating_add(self.params).saturating_mul(branches);
+        self.most_crossings = self.most_crossings.max(crossings);
+        self.crossings = self.crossings.saturating_add(crossings);
         Ok(())
     }
 }

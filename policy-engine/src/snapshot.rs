@@ -22,6 +22,7 @@ use crate::host::CallState;
 use crate::limits;
 use crate::module::{Module, Sha256Digest, compile};
 use crate::run::{self, Exports, call_configure, failure, link};
+use crate::schema;
 use crate::types::{Manifest, SettingsProblem, World};
 
 /// A module with settings, ready to decide. A clone shares everything.
@@ -71,16 +72,11 @@ impl Policy {
             return Err(ConfigureError::OtherWorld(world.as_str()));
         }
         let text = settings.to_string();
-        let problem = |path: String, message: String| SettingsProblem { path, message };
         if text.len() > limits::SETTINGS_BYTES {
             let message = format!("more than {} bytes", limits::SETTINGS_BYTES);
-            return Err(ConfigureError::Refused(vec![problem(String::new(), message)]));
+            return Err(ConfigureError::Refused(vec![SettingsProblem { path: String::new(), message }]));
         }
-        let misfits: Vec<_> = module
-            .schema
-            .iter_errors(settings)
-            .map(|e| problem(e.instance_path().to_string(), e.to_string()))
-            .collect();
+        let misfits = schema::misfits(&module.schema, settings);
         if !misfits.is_empty() {
             return Err(ConfigureError::Refused(misfits));
         }

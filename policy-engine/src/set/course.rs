@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::counters::{Bucket, Lane, Owner};
 use crate::run::{Call, Decision, Failure};
-use crate::set::{Binding, Entry, GroupKind, PolicySet, RateState, Refused, Role, Step, TrialMode};
+use crate::set::{Binding, Entry, GroupKind, PolicySet, RateState, Refused, Role, Step, Trial, TrialMode};
 use crate::snapshot::Policy;
 use crate::types::{Denial, FailureMode, Rate, TenantView};
 use crate::verdict::InvalidAnswer;
@@ -88,7 +88,7 @@ impl<D: Docket> Course<'_, D> {
 
     /// Asks the policy that decides for this request, and the shadow beside it.
     fn binding(&mut self, binding: &Binding) -> Result<(), Refused> {
-        let (decides, shadow) = chosen(binding, self.docket.request_id(), &self.docket.tenant().id);
+        let Chosen { decides, shadow } = chosen(binding, self.docket.request_id(), &self.docket.tenant().id);
         // A shadow judges the matter as the enforced policy found it.
         let shadow = shadow.map(|policy| self.ask(binding, policy, Role::Shadow));
         let mut enforced_text = "allow".to_owned();
@@ -197,21 +197,21 @@ impl<D: Docket> Course<'_, D> {
     }
 }
 
-/// The policy that decides for this request, with its role, and the one that is only noted.
-fn chosen<'a>(
-    binding: &'a Binding,
-    request_id: &str,
-    tenant: &str,
-) -> (Option<(&'a Arc<Policy>, Role)>, Option<&'a Arc<Policy>>) {
+/// Which policies of a binding judge a request.
+struct Chosen<'a> {
+    decides: Option<(&'a Arc<Policy>, Role)>,
+    /// Only noted.
+    shadow: Option<&'a Arc<Policy>>,
+}
+
+fn chosen<'a>(binding: &'a Binding, request_id: &str, tenant: &str) -> Chosen<'a> {
     let active = binding.active.as_ref().map(|policy| (policy, Role::Active));
-    let Some(trial) = &binding.trial else {
-        return (active, None);
-    };
-    match &trial.mode {
-        TrialMode::Shadow => (active, Some(&trial.policy)),
-        TrialMode::Canary { basis_points, tenants } => {
+    match &binding.trial {
+        None => Chosen { decides: active, shadow: None },
+        Some(Trial { policy, mode: TrialMode::Shadow }) => Chosen { decides: active, shadow: Some(policy) },
+        Some(Trial { policy, mode: TrialMode::Canary { basis_points, tenants } }) => {
             let picked = tenants.contains(tenant) || share(request_id, &binding.name) < u64::from(*basis_points);
-            if picked { (Some((&trial.policy, Role::Canary)), None) } else { (active, None) }
+            Chosen { decides: if picked { Some((policy, Role::Canary)) } else { active }, shadow: None }
         }
     }
 }

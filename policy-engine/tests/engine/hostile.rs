@@ -220,15 +220,32 @@ fn gigantic_modules_and_compile_bombs_are_refused_unread() {
     assert_eq!(problems(&wat::parse_str(long).unwrap()), ["too-large"]);
 }
 
+/// What unfolds only in the compiler: every local may differ at every branch.
+#[test]
+fn functions_that_unfold_in_the_compiler_are_refused_or_compiled_in_time() {
+    let module = |functions: usize, locals: usize, branches: usize| {
+        let sets: String =
+            (0..locals).map(|i| format!("(local.set {i} (i64.add (local.get {i}) (i64.const 1)))")).collect();
+        let (open, close) = ("loop ".repeat(branches), "end ".repeat(branches));
+        let function =
+            format!("(func (local {}) {open} {sets} (br_if 0 (i64.eqz (local.get 0))) {close})", "i64 ".repeat(locals));
+        wat::parse_str(format!("(component (core module {}))", function.repeat(functions))).unwrap()
+    };
+    assert_eq!(problems(&module(1, 9_000, 40_000)), ["too-large", "too-large"]);
+    assert_eq!(problems(&module(1, 100, 10_001)), ["too-large"]);
+    assert_eq!(problems(&module(30, 900, 1_000)), ["too-large"]);
+    // As much as a large policy has: it compiles, and is refused only for not being a policy.
+    assert_eq!(problems(&module(1, 395, 1_000)), ["missing-export", "missing-export", "missing-export"]);
+}
+
 #[test]
 fn a_bad_schema_is_refused() {
     assert_eq!(problems(&Guest { schema: "{", ..Guest::default() }.component()), ["schema"]);
     assert_eq!(problems(&Guest { schema: r#"{"type":"no"}"#, ..Guest::default() }.component()), ["schema"]);
-    // A reference to elsewhere is never followed.
-    assert_eq!(
-        problems(&Guest { schema: r#"{"$ref":"http://192.0.2.1/s"}"#, ..Guest::default() }.component()),
-        ["schema"]
-    );
+    // A reference to elsewhere is never followed, and one to itself would be for ever.
+    for schema in [r#"{"$ref":"http://192.0.2.1/s"}"#, r##"{"allOf":[{"$ref":"#"}]}"##] {
+        assert_eq!(problems(&Guest { schema, ..Guest::default() }.component()), ["schema"]);
+    }
 }
 
 #[test]
@@ -280,7 +297,7 @@ fn others_are_undisturbed_and_memory_comes_back() {
 }
 
 #[test]
-fn a_thousand_activations_leave_no_memory_behind() {
+fn two_thousand_activations_leave_no_memory_behind() {
     let guest = Guest::default();
     let module = load(&guest.component()).unwrap();
     let round = || {
@@ -305,7 +322,7 @@ fn resident_kib() -> u64 {
 fn the_contract_compiles_for_both_worlds() {
     let resolve = contract();
     for world in ["request-policy", "admission-policy", "pure-request-policy", "pure-admission-policy"] {
-        let package = resolve.packages.iter().last().unwrap().0;
+        let package = resolve.packages.iter().next_back().unwrap().0;
         assert!(resolve.select_world(&[package], Some(world)).is_ok());
     }
     assert_eq!(policy_build::component::FIXTURES_SECTION, eventflow_policy_fixture::SECTION);
