@@ -10,6 +10,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
@@ -76,6 +77,39 @@ impl Cache {
         if let Err(error) = written {
             tracing::warn!(file = name, error, "a compiled policy could not be kept");
         }
+        if let Err(error) = self.prune(limits::CACHE_BYTES) {
+            tracing::warn!(error = %error, "old compiled policies could not be removed");
+        }
+    }
+
+    /// Removes what was used the longest time ago until `most` bytes remain, and what a crash left unfinished.
+    fn prune(&self, most: u64) -> std::io::Result<()> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_name() == "key" {
+                continue;
+            }
+            // Another gateway may have removed it meanwhile.
+            let Ok(about) = entry.metadata() else { continue };
+            let used = about.modified()?;
+            let unfinished = entry.path().extension().is_some_and(|extension| extension == "new");
+            if unfinished && used.elapsed().is_ok_and(|age| age > limits::CACHE_UNFINISHED) {
+                let _ = fs::remove_file(entry.path());
+            } else {
+                entries.push((used, about.len(), entry.path()));
+            }
+        }
+        entries.sort();
+        let mut bytes: u64 = entries.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, size, path) in entries {
+            if bytes <= most {
+                break;
+            }
+            let _ = fs::remove_file(path);
+            bytes -= size;
+        }
+        Ok(())
     }
 
     /// The name is authenticated with the code, so that one module's file cannot stand in for another's.
@@ -139,6 +173,8 @@ fn read_private(path: &Path) -> Option<Vec<u8>> {
         tracing::warn!(file = %path.display(), "a compiled policy is not private to this user and is ignored");
         return None;
     }
+    // What is used stays: see `prune`. A file system that cannot note it only forgets earlier.
+    let _ = file.set_modified(SystemTime::now());
     let mut bytes = Vec::with_capacity(usize::try_from(about.len()).ok()?);
     file.take(limits::CODE_BYTES as u64).read_to_end(&mut bytes).ok()?;
     Some(bytes)
@@ -164,4 +200,29 @@ fn write_key(file: &mut File, key: [u8; 32]) -> std::io::Result<[u8; 32]> {
     file.write_all(&key)?;
     file.sync_all()?;
     Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let folder = std::env::temp_dir().join(format!("eventflow-policy-prune-{}", std::process::id()));
+        let cache = Cache::open(&folder).unwrap();
+        let put = |name: &str, age: u64| {
+            fs::write(folder.join(name), [0; 100]).unwrap();
+            let used = SystemTime::now() - Duration::from_secs(age);
+            File::options().write(true).open(folder.join(name)).unwrap().set_modified(used).unwrap();
+        };
+        for (name, age) in [("old", 300), ("older", 400), ("young", 1), ("a.new", 100_000), ("b.new", 1)] {
+            put(name, age);
+        }
+        cache.prune(300).unwrap();
+        let mut left: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["b.new", "key", "old", "young"]);
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

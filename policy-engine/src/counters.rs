@@ -34,8 +34,10 @@ pub enum Lane {
     Enforced,
     /// Tried out beside the enforced one; has buckets of its own.
     Shadow,
-    /// Answered and not recorded: a second look at the same request, a dry run, an operator's question.
+    /// Answered and not recorded: a dry run, an operator's question.
     Peek,
+    /// A second look at a request that has paid: there is room, because the request itself took it.
+    Settled,
 }
 
 /// A withdrawal from a bucket.
@@ -111,7 +113,8 @@ impl Counters {
         }
         let replicas = self.replicas.load(Ordering::Relaxed);
         // A look at a bucket is a look at the enforced one.
-        let stored = if lane == Lane::Peek { Lane::Enforced } else { lane };
+        let recorded = matches!(lane, Lane::Enforced | Lane::Shadow);
+        let stored = if recorded { lane } else { Lane::Enforced };
         let shard_index = self.hasher.hash_one((owner, stored)) as usize % SHARDS;
         // A panic cannot leave a shard half-changed, so a poisoned lock is as good as any.
         let mut shard = self.shards[shard_index].lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,7 +122,10 @@ impl Counters {
         let key = (owner.clone(), stored, Box::from(bucket.key));
         let mut level = shard.levels.get(&key).map_or(fresh, |level| level.refilled(&fresh));
         let taken = level.take(bucket.cost);
-        if lane != Lane::Peek && !shard.keep(key, level, now) {
+        if lane == Lane::Settled {
+            return Taken { allowed: true, retry_after_ms: 0, ..taken };
+        }
+        if recorded && !shard.keep(key, level, now) {
             return Taken { allowed: false, remaining: 0, retry_after_ms: 1_000 };
         }
         taken
@@ -259,6 +265,7 @@ mod tests {
         assert!(take("a", Lane::Enforced, &one));
         assert!(!take("a", Lane::Enforced, &one));
         assert!(!take("a", Lane::Peek, &one));
+        assert!(take("a", Lane::Settled, &one));
         assert!(take("a", Lane::Shadow, &one));
         assert!(take("b", Lane::Peek, &one) && take("b", Lane::Peek, &one));
         assert!(take("b", Lane::Enforced, &one));

@@ -97,6 +97,11 @@ pub const COMPILE: Duration = Duration::from_secs(60);
 pub const COMPILE_NICENESS: i32 = 10;
 /// Bytes of machine code of one module. A 12 MB JavaScript component makes 37 MB.
 pub const CODE_BYTES: usize = 128 << 20;
+/// Bytes of compiled modules and images kept on disk: as much as all bindings together need with half a megabyte each,
+/// and their earlier settings. What was not used for longest goes first.
+pub const CACHE_BYTES: u64 = 2 << 30;
+/// Age from which an unfinished file there is a crash's.
+pub const CACHE_UNFINISHED: Duration = Duration::from_secs(3600);
 /// Stack of a guest. Well below the 2 MiB of a server's worker, which it runs on.
 pub const STACK_BYTES: usize = 512 << 10;
 /// Bytes of settings, as JSON text.

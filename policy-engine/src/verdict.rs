@@ -26,15 +26,20 @@ pub enum InvalidAnswer {
 
 /// Headers a policy may neither set nor remove: they carry the connection, the caller's identity or the platform's
 /// word.
-const CLOSED_HEADERS: [&str; 12] = [
+const CLOSED_PREFIXES: [&str; 3] = ["sec-websocket-", "x-eventflow-", "x-forwarded-"];
+
+const CLOSED_HEADERS: [&str; 15] = [
     "authorization",
     "connection",
     "content-length",
     "cookie",
+    "expect",
+    "forwarded",
     "host",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",
+    "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
@@ -104,7 +109,7 @@ fn change(change: &RequestChange) -> Result<(), InvalidAnswer> {
 fn header(name: &str) -> Result<(), InvalidAnswer> {
     let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
     field(!name.is_empty() && name.bytes().all(token), "a header's name must be a token in lower case")?;
-    let closed = CLOSED_HEADERS.contains(&name) || name.starts_with("x-eventflow-");
+    let closed = CLOSED_HEADERS.contains(&name) || CLOSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     field(!closed, "a header that policies may not touch")
 }
 
@@ -162,6 +167,8 @@ mod tests {
             RequestChange::SetHeader(pair("host", "evil")),
             RequestChange::SetHeader(pair("x-eventflow-tenant", "other")),
             RequestChange::SetHeader(pair("Host", "evil")),
+            RequestChange::SetHeader(pair("x-forwarded-for", "127.0.0.1")),
+            RequestChange::RemoveHeader("proxy-connection".to_owned()),
             RequestChange::SetHeader(pair("x", "a\r\nhost: evil")),
             RequestChange::SetHeader(pair("", "a")),
             RequestChange::RemoveHeader("authorization".to_owned()),

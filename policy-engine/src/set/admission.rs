@@ -10,7 +10,7 @@ use crate::run::{Call, Decision};
 use crate::set::course::{Course, Docket, NotAccepted, Opinion};
 use crate::set::{PolicySet, RateState, Refused, Step};
 use crate::snapshot::Policy;
-use crate::types::{AdmissionChanges, AdmissionVerdict, AdmissionView, TenantView};
+use crate::types::{AdmissionChanges, AdmissionVerdict, AdmissionView, Operation, TenantView};
 use crate::verdict::InvalidAnswer;
 
 /// Says whether an object is still a valid function; the text is for the operator.
@@ -56,7 +56,7 @@ impl PolicySet {
         if result.is_ok() && changed {
             docket.settled = true;
             // Tokens were taken in the first pass.
-            let again = Call { lane: Lane::Peek, ..call.clone() };
+            let again = Call { lane: Lane::Settled, ..call.clone() };
             let mut second = Course { call: &again, docket, steps: Vec::new(), rates: Vec::new() };
             result = second.run(self);
             if result.is_err() {
@@ -94,8 +94,6 @@ impl Docket for Change<'_> {
         decision.map(|verdict| match verdict {
             AdmissionVerdict::Allow => Opinion::Allow,
             AdmissionVerdict::AllowWith(with) => Opinion::Change(with),
-            // What was paid for in the first pass is not looked at again: the bucket may be empty because of it.
-            AdmissionVerdict::Rate(_) if self.settled => Opinion::Allow,
             AdmissionVerdict::Rate(rate) => Opinion::Rate(rate),
             AdmissionVerdict::Deny(denial) => Opinion::Deny(denial),
         })
@@ -107,6 +105,10 @@ impl Docket for Change<'_> {
             return if object == self.object { Ok(()) } else { Err(NotAccepted::Settled) };
         }
         if object != self.object {
+            if !matches!(self.view.operation, Operation::Create | Operation::Update) {
+                let message = "its patch changes a function that is not being written".to_owned();
+                return Err(NotAccepted::Invalid(InvalidAnswer::Patch(message)));
+            }
             (self.validate)(&object).map_err(|why| {
                 let message = format!("the function it makes is not valid: {why}");
                 NotAccepted::Invalid(InvalidAnswer::Patch(message))

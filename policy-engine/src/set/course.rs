@@ -39,6 +39,14 @@ pub(super) enum NotAccepted {
     Settled,
 }
 
+/// A binding that does not refuse.
+enum Passage {
+    /// Its policy allowed, or failed and is bound to fail open.
+    Allowed,
+    /// Nothing of it decides for this request: a revision is only tried out.
+    Unasked,
+}
+
 /// What a binding came to.
 enum Effect<C> {
     Allow,
@@ -60,7 +68,7 @@ impl<D: Docket> Course<'_, D> {
     /// Asks every policy of the set that covers the tenant, until one refuses.
     pub fn run(&mut self, set: &PolicySet) -> Result<(), Refused> {
         set.entries.iter().try_for_each(|entry| match entry {
-            Entry::One(binding) if binding.scope.covers(self.docket.tenant()) => self.binding(binding),
+            Entry::One(binding) if binding.scope.covers(self.docket.tenant()) => self.binding(binding).map(drop),
             Entry::One(_) => Ok(()),
             Entry::Group(group) => self.group(group.kind, &group.members),
         })
@@ -68,36 +76,34 @@ impl<D: Docket> Course<'_, D> {
 
     fn group(&mut self, kind: GroupKind, members: &[Binding]) -> Result<(), Refused> {
         let tenant = self.docket.tenant().clone();
-        let mut covering = members.iter().filter(|member| member.scope.covers(&tenant));
-        match kind {
-            GroupKind::All => covering.try_for_each(|member| self.binding(member)),
-            GroupKind::FirstMatch => covering.next().map_or(Ok(()), |member| self.binding(member)),
-            GroupKind::Any => {
-                let mut first_refusal = Ok(());
-                for member in covering {
-                    match self.binding(member) {
-                        Ok(()) => return Ok(()),
-                        refused if first_refusal.is_ok() => first_refusal = refused,
-                        Err(_) => {}
-                    }
-                }
-                first_refusal
+        let covering = members.iter().filter(|member| member.scope.covers(&tenant));
+        let mut refusal = Ok(());
+        for member in covering {
+            match (kind, self.binding(member)) {
+                // Tried out only, or allowed where all must allow: the next one is asked.
+                (_, Ok(Passage::Unasked)) | (GroupKind::All, Ok(Passage::Allowed)) => {}
+                (GroupKind::Any | GroupKind::FirstMatch, Ok(Passage::Allowed)) => return Ok(()),
+                (GroupKind::All | GroupKind::FirstMatch, Err(refused)) => return Err(refused),
+                // The first refusal stands, if no other member allows.
+                (GroupKind::Any, refused) => refusal = refusal.and(refused.map(drop)),
             }
         }
+        refusal
     }
 
     /// Asks the policy that decides for this request, and the shadow beside it.
-    fn binding(&mut self, binding: &Binding) -> Result<(), Refused> {
+    fn binding(&mut self, binding: &Binding) -> Result<Passage, Refused> {
         let Chosen { decides, shadow } = chosen(binding, self.docket.request_id(), &self.docket.tenant().id);
-        // A shadow judges the matter as the enforced policy found it.
+        // A shadow judges the matter as the enforced policy found it, once.
+        let shadow = shadow.filter(|_| self.call.lane != Lane::Settled);
         let shadow = shadow.map(|policy| self.ask(binding, policy, Role::Shadow));
         let mut enforced_text = "allow".to_owned();
-        let mut result = Ok(());
+        let mut result = Ok(Passage::Unasked);
         if let Some((policy, role)) = decides {
             let (effect, step) = self.ask(binding, policy, role);
             enforced_text = text(&effect);
             self.steps.push(step);
-            result = self.enforce(binding, policy, effect);
+            result = self.enforce(binding, policy, effect).map(|()| Passage::Allowed);
         }
         if let Some((effect, mut step)) = shadow {
             let shadow_text = text(&effect);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use policy_build::builtin::DEFAULTS;
 use policy_engine::types::{AdmissionVerdict, Verdict};
 use policy_engine::{Policy, World, fixtures};
 use serde_json::json;
@@ -61,6 +62,27 @@ fn schemas_in_the_manifest_name_every_setting_of_the_readme() {
         let readme = fs::read_to_string(readme).unwrap();
         for setting in schema["properties"].as_object().unwrap().keys() {
             assert!(readme.contains(&format!("`{setting}")), "{name}: {setting} is not in its README");
+        }
+    }
+}
+
+/// What the gateway binds first on a new platform.
+#[test]
+fn the_default_bindings_are_accepted() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies").join(DEFAULTS);
+    let defaults: Vec<serde_json::Value> = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let bound: Vec<_> = defaults.iter().map(|d| d["policy"].as_str().unwrap()).collect();
+    assert_eq!(bound, BUILTINS);
+    for default in &defaults {
+        let name = default["policy"].as_str().unwrap();
+        let module = load(&builtin(name)).unwrap();
+        let world = if default["world"] == "request" { World::Request } else { World::Admission };
+        let policy = Policy::configure(&module, world, &default["settings"]).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(default["failure_mode"] == "closed" && default["order"].is_i64());
+        // An ordinary function is nobody's concern.
+        if world == World::Admission {
+            let view = admission(&json!({"metadata": {"name": "f"}, "spec": {"image": "hello:v1"}}));
+            assert_eq!(policy.admit(&view, &call()).outcome, Ok(AdmissionVerdict::Allow), "{name}");
         }
     }
 }

@@ -98,6 +98,28 @@ impl Guest<'_> {
     }
 }
 
+/// An admission policy that answers every question with this patch.
+pub struct Admits(pub &'static str);
+
+impl Admits {
+    pub fn policy(&self) -> Policy {
+        let patch = self.0.replace('"', "\\22");
+        let length = self.0.len();
+        // The verdict at 1024: the case `allow-with`, the patch at 2048, no warnings.
+        let admit = format!(
+            "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store (i32.const 1028) (i32.const 2048))
+             (i32.store (i32.const 1032) (i32.const {length})) (i32.store (i32.const 1036) (i32.const 0))
+             (i32.store (i32.const 1040) (i32.const 0)) i32.const 1024"
+        );
+        let fields = format!(r#"(data (i32.const 2048) "{patch}")"#);
+        let wat = Guest { check: &admit, ..Guest::default() }.wat();
+        let wat =
+            wat.replace(r#"(export "check")"#, r#"(export "admit")"#).replacen("(data", &format!("{fields} (data"), 1);
+        let module = load(&encode(&wat, &contract(), "admission-policy")).unwrap();
+        Policy::configure(&module, World::Admission, &json!({})).unwrap()
+    }
+}
+
 fn defaults() -> (RequestView, AdmissionView) {
     let case = |kind: &str| json!([{"name": "n", kind: {}, "expect": "allow"}]).to_string();
     let read = |kind: &str| eventflow_policy_fixture::parse(&case(kind)).unwrap().remove(0);

@@ -7,11 +7,11 @@ use policy_engine::counters::Lane;
 use policy_engine::set::{
     Binding, Entry, Group, GroupKind, PolicySet, Published, Refused, Role, Scope, Trial, TrialMode,
 };
-use policy_engine::types::{AdmissionView, FailureMode, RequestView};
+use policy_engine::types::{AdmissionView, FailureMode, Operation, RequestView};
 use policy_engine::{Call, Policy, World};
 use serde_json::{Value, json};
 
-use crate::common::{Guest, admission, builtin, call, load, request};
+use crate::common::{Admits, Guest, admission, builtin, call, load, request};
 
 /// A guest that refuses everything with `status`.
 fn denies(status: u16) -> Arc<Policy> {
@@ -149,6 +149,12 @@ fn groups_are_all_any_or_first_match() {
     assert_eq!(of(GroupKind::Any, &[&broken, &yes]), 200);
     assert_eq!(of(GroupKind::Any, &[]), 200);
     assert_eq!(of(GroupKind::FirstMatch, &[&yes, &no]), 200);
+    // A member that is only tried out neither allows nor decides.
+    let tried = Some(Trial { policy: yes.clone(), mode: TrialMode::Shadow });
+    for kind in [GroupKind::All, GroupKind::Any, GroupKind::FirstMatch] {
+        let shadow = Binding { active: None, trial: tried.clone(), ..bound("shadow", 0, yes.clone()) };
+        assert_eq!(status(&group(kind, vec![shadow, bound("rule", 0, no.clone())]), &request()), 403, "{kind:?}");
+    }
     let exception = Binding { scope: Scope::Tenant("other".into()), ..bound("x", 0, allows()) };
     let members = vec![exception, bound("rule", 0, denies(403))];
     let exceptions = group(GroupKind::FirstMatch, members);
@@ -212,6 +218,26 @@ fn patches_apply_in_order_and_are_judged_again() {
     let both = admission_set(vec![defaults("256Mi"), defaults("128Mi")]);
     let admitted = both.admit(&function(), &|_| Ok(()), &call()).result.unwrap();
     assert_eq!(admitted.object["spec"]["resources"]["memoryLimit"], "256Mi");
+}
+
+/// `resource-bounds` writes nothing into a function that is not being written; a policy that did would have failed.
+#[test]
+fn only_what_is_written_can_be_changed() {
+    let sets = admission_set(vec![("resource-bounds", json!({"everyone": {"defaults": {"memoryLimit": "256Mi"}}}))]);
+    for operation in [Operation::Delete, Operation::Invoke] {
+        let view = AdmissionView { operation, ..function() };
+        assert!(!sets.admit(&view, &|_| Ok(()), &call()).result.unwrap().changed);
+    }
+    let always = Arc::new(Admits("[{\"op\":\"add\",\"path\":\"/spec/port\",\"value\":1}]").policy());
+    let set = PolicySet::new(1, World::Admission, vec![Entry::One(bound("a", 1, always))]).unwrap();
+    for (operation, changes) in [(Operation::Create, true), (Operation::Delete, false), (Operation::Invoke, false)] {
+        let view = AdmissionView { operation, ..function() };
+        let result = set.admit(&view, &|_| Ok(()), &call()).result;
+        match result {
+            Ok(admitted) => assert!(changes && admitted.object["spec"]["port"] == 1),
+            Err(refused) => assert!(!changes && matches!(refused, Refused::Failed { .. }), "{refused:?}"),
+        }
+    }
 }
 
 #[test]
