@@ -137,7 +137,8 @@ fn throughput(policy: &Policy, view: &RequestView, threads: usize) -> f64 {
     decided as f64 / time.as_secs_f64()
 }
 
-fn call() -> Call {
+/// Surroundings of a decision.
+pub fn call() -> Call {
     Call {
         now_ms: 1_700_000_000_000,
         tenant: "acme".into(),
@@ -147,7 +148,8 @@ fn call() -> Call {
     }
 }
 
-fn view() -> anyhow::Result<RequestView> {
+/// A request with 12 headers.
+pub fn view() -> anyhow::Result<RequestView> {
     let case = json!([{"name": "n", "request": {}, "expect": "allow"}]).to_string();
     let cases = eventflow_policy_fixture::parse(&case).map_err(anyhow::Error::msg)?;
     let mut view: RequestView = serde_json::from_value(cases[0].request_view().context("a request")?)?;

@@ -9,6 +9,8 @@ use clap::Parser;
 mod decisions;
 /// Activation, roll-back, resident memory, runaway guests.
 mod life;
+/// Good policies beside bad ones.
+mod neighbours;
 /// Timing and tables.
 mod measure;
 
@@ -30,6 +32,7 @@ fn main() -> anyhow::Result<()> {
     let modules = policy_build::compile(&root.join("policies"), &root.join("target/policies"), &names)?;
     let encode = |path| -> anyhow::Result<Vec<u8>> { Ok(policy_build::encode(&fs::read(path)?, None)?) };
     decisions::measure(&encode(&modules[0])?, args.decisions)?;
+    neighbours::measure(&encode(&modules[0])?, &encode(&modules[2])?, args.decisions / 4)?;
     life::runaway(&encode(&modules[2])?)?;
     life::measure(&encode(&modules[1])?, args.resident)
 }

@@ -19,11 +19,15 @@ impl Times {
         Self(times)
     }
 
+    /// The time that this share of them took at most.
+    pub fn at(&self, share: f64) -> Duration {
+        self.0[((self.0.len() - 1) as f64 * share) as usize]
+    }
+
     /// Prints a row: median, 99 of 100, mean.
     pub fn row(&self, what: &str) {
-        let at = |share: f64| self.0[((self.0.len() - 1) as f64 * share) as usize];
         let mean = self.0.iter().sum::<Duration>() / u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        println!("| {what} | {} | {} | {} |", micros(at(0.5)), micros(at(0.99)), micros(mean));
+        println!("| {what} | {} | {} | {} |", micros(self.at(0.5)), micros(self.at(0.99)), micros(mean));
     }
 }
 

@@ -34,7 +34,8 @@ pub fn builtin(name: &str) -> Vec<u8> {
     });
     let module = modules.iter().find(|(known, _)| known == name);
     let (_, path) = module.unwrap_or_else(|| panic!("{name} is not a built-in policy"));
-    let fixtures = fs::read_to_string(policies.join(name).join("fixtures.json")).ok();
+    let folders = [policies.join(name), policies.join("examples").join(name)];
+    let fixtures = folders.iter().find_map(|folder| fs::read_to_string(folder.join("fixtures.json")).ok());
     let module = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     encode(&module, fixtures.as_deref()).unwrap_or_else(|e| panic!("{name}: {e}"))
 }

@@ -1,10 +1,12 @@
 //! Guests that mean harm or are broken. Each is contained: a typed failure, nothing left behind, others undisturbed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use policy_engine::types::{Denial, Verdict};
-use policy_engine::{ConfigureError, Failure, Module, Policy, World, limits};
+use policy_engine::set::{Binding, Entry, PolicySet, Refused, Scope};
+use policy_engine::types::{Denial, FailureMode, Verdict};
+use policy_engine::{ConfigureError, Failure, Module, Policy, World, fixtures, limits};
 use serde_json::json;
 use wit_parser::Resolve;
 
@@ -123,6 +125,34 @@ fn broken_rust_guests_are_told_apart() {
         for policy in [&policy, &frozen] {
             let outcome = policy.check(&request(), &call()).outcome;
             assert_eq!(outcome.as_ref().map_err(Failure::kind), Err(kind), "{how}: {outcome:?}");
+        }
+    }
+}
+
+/// No smoke test can tell: what remains is that it costs nobody but those it judges, and that they hear its name.
+#[test]
+fn a_module_that_traps_only_in_use_costs_only_those_it_judges() {
+    let module = load(&builtin("misbehave")).unwrap();
+    let report = fixtures::run(&module, module.fixtures());
+    assert_eq!((report.run, &report.wrong[..]), (3, &[][..]), "it passes its smoke test");
+    let policy = Arc::new(Policy::configure(&module, World::Request, &json!({"how": "later"})).unwrap());
+    let entry = |name: &str, scope, policy| {
+        let failure = FailureMode::Closed;
+        Entry::One(Binding { name: name.into(), scope, order: 1, failure, active: Some(policy), trial: None })
+    };
+    let good = Arc::new(Guest::default().policy());
+    let entries = vec![entry("bad", Scope::Tenant("victim".to_owned()), policy), entry("good", Scope::Everyone, good)];
+    let set = PolicySet::new(1, World::Request, entries).unwrap();
+    for i in 0..50 {
+        let mut view = request();
+        view.request_id = format!("request-{i}");
+        assert!(set.check(&view, &call()).result.is_ok());
+        view.tenant.id = "victim".to_owned();
+        match set.check(&view, &call()).result {
+            Err(Refused::Failed { policy, failure, .. }) => {
+                assert_eq!((&*policy, failure.kind()), ("misbehave", "trapped"));
+            }
+            other => panic!("{other:?}"),
         }
     }
 }

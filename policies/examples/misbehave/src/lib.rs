@@ -30,6 +30,8 @@ enum How {
     Output,
     /// Logs without end.
     Log,
+    /// Passes its test cases and panics over everything else.
+    Later,
     /// None of these.
     Behave,
 }
@@ -42,7 +44,7 @@ impl RequestPolicy for Misbehave {
     const SUMMARY: &'static str = "Misbehaves as its settings say.";
     const CAPABILITIES: &'static [Capability] = &[Capability::Log];
 
-    fn check(&self, _: &RequestView) -> Verdict {
+    fn check(&self, request: &RequestView) -> Verdict {
         match self.how {
             How::Loop => loop {
                 black_box(0);
@@ -59,6 +61,11 @@ impl RequestPolicy for Misbehave {
             How::Log => loop {
                 log::info("as asked");
             },
+            // The id of every fixture.
+            How::Later => {
+                assert_eq!(request.request_id, "00000000-0000-0000-0000-000000000000", "as asked");
+                Verdict::Allow
+            }
             How::Behave => Verdict::Allow,
         }
     }
@@ -70,3 +77,11 @@ fn recurse(depth: u64) -> u64 {
 }
 
 eventflow_policy::export_request_policy!(Misbehave);
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn fixtures() {
+        eventflow_policy::testing::request::<super::Misbehave>(include_str!("../fixtures.json"));
+    }
+}
