@@ -14,9 +14,7 @@ impl Times {
             work();
             start.elapsed()
         });
-        let mut times: Vec<_> = times.collect();
-        times.sort();
-        Self(times)
+        times.collect::<Vec<_>>().into()
     }
 
     /// The time that this share of them took at most.
@@ -28,6 +26,13 @@ impl Times {
     pub fn row(&self, what: &str) {
         let mean = self.0.iter().sum::<Duration>() / u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         println!("| {what} | {} | {} | {} |", micros(self.at(0.5)), micros(self.at(0.99)), micros(mean));
+    }
+}
+
+impl From<Vec<Duration>> for Times {
+    fn from(mut times: Vec<Duration>) -> Self {
+        times.sort();
+        Self(times)
     }
 }
 

@@ -55,17 +55,28 @@ pub struct Guest<'a> {
     pub check: &'a str,
     /// Settings schema.
     pub schema: &'a str,
+    /// Capabilities in the manifest, by their place in `Capability::ALL`.
+    pub capabilities: &'a [u8],
 }
 
 impl Default for Guest<'_> {
     fn default() -> Self {
-        Self { fields: "", describe: "i32.const 100", configure: "i32.const 200", check: "i32.const 200", schema: "{}" }
+        Self {
+            fields: "",
+            describe: "i32.const 100",
+            configure: "i32.const 200",
+            check: "i32.const 200",
+            schema: "{}",
+            capabilities: &[0, 1],
+        }
     }
 }
 
 impl Guest<'_> {
     pub fn wat(&self) -> String {
-        let Self { fields, describe, configure, check, schema } = self;
+        let Self { fields, describe, configure, check, schema, capabilities } = self;
+        let named = capabilities.len();
+        let capabilities: String = capabilities.iter().map(|c| format!("\\{c:02x}")).collect();
         let length = format!("\\{:02x}\\00\\00\\00", schema.len());
         let schema = schema.replace('"', "\\22");
         format!(
@@ -75,8 +86,8 @@ impl Guest<'_> {
             (global $heap (mut i32) (i32.const 8192))
             (data (i32.const 16) "guest")
             (data (i32.const 32) "1")
-            (data (i32.const 100) "\10\00\00\00\05\00\00\00 \00\00\00\01\00\00\00 \00\00\00\00\00\00\00\2c\01\00\00\02\00\00\00\90\01\00\00{length}\00")
-            (data (i32.const 300) "\00\01")
+            (data (i32.const 100) "\10\00\00\00\05\00\00\00 \00\00\00\01\00\00\00 \00\00\00\00\00\00\00\2c\01\00\00\0{named}\00\00\00\90\01\00\00{length}\00")
+            (data (i32.const 300) "{capabilities}")
             (data (i32.const 400) "{schema}")
             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
                 (global.set $heap (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))

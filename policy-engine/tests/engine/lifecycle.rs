@@ -3,9 +3,14 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
+use std::sync::{Arc, Barrier};
+use std::thread;
 
-use policy_engine::types::Verdict;
-use policy_engine::{Cache, ConfigureError, EngineOptions, Fallback, Module, Policy, PolicyEngine, World};
+use policy_engine::host::TenantFacts;
+use policy_engine::types::{Amounts, Verdict};
+use policy_engine::{
+    Cache, Call, ConfigureError, EngineOptions, Failure, Fallback, Module, Policy, PolicyEngine, World, limits,
+};
 use serde_json::json;
 
 use crate::common::{Guest, builtin, call, engine, everything, load, request};
@@ -98,25 +103,65 @@ fn machines_without_pool_or_pagemap_scan_decide_the_same() {
     }
 }
 
-/// Runs this very test in a process whose address space is too small for any pool.
+/// Runs this very test in processes whose address space is too small for the large pool, and for any.
 #[test]
 fn a_pool_that_cannot_be_reserved_is_done_without() {
-    const CHILD: &str = "EVENTFLOW_TEST_SMALL_ADDRESS_SPACE";
-    if std::env::var_os(CHILD).is_some() {
+    const CHILD: &str = "EVENTFLOW_TEST_ADDRESS_SPACE_LACKS";
+    if let Some(lacks) = std::env::var_os(CHILD) {
         let engine = PolicyEngine::new(EngineOptions::default()).unwrap();
-        assert_eq!(engine.fallbacks(), [Fallback::NoPool]);
-        let module = Module::load(&engine, &Guest::default().component(), &everything(), None).unwrap();
+        let lacking: Vec<_> = engine.fallbacks().iter().map(|fallback| fallback.as_str()).collect();
+        assert!(lacking.contains(&lacks.to_str().unwrap()), "{lacking:?}");
+        let bytes = Guest::default().component();
+        let module = Module::load(&engine, &bytes, &everything(), None).unwrap();
         let policy = Policy::configure(&module, World::Request, &json!({})).unwrap();
-        assert_eq!(policy.check(&request(), &call()).outcome, Ok(Verdict::Allow));
+        for policy in [&policy, &policy.freeze(&module, &bytes, None).unwrap()] {
+            assert_eq!(policy.check(&request(), &call()).outcome, Ok(Verdict::Allow));
+        }
         return;
     }
     let this = std::env::current_exe().unwrap();
-    let status = Command::new("prlimit")
-        .arg("--as=3000000000")
-        .arg(this)
-        .args(["lifecycle::a_pool_that_cannot_be_reserved_is_done_without", "--exact", "--test-threads=1"])
-        .env(CHILD, "1")
-        .status()
-        .unwrap();
-    assert!(status.success());
+    for (bytes, lacks) in [(100_000_000_000_u64, Fallback::SmallPool), (3_000_000_000, Fallback::NoPool)] {
+        let status = Command::new("prlimit")
+            .arg(format!("--as={bytes}"))
+            .arg(&this)
+            .args(["lifecycle::a_pool_that_cannot_be_reserved_is_done_without", "--exact", "--test-threads=1"])
+            .env(CHILD, lacks.as_str())
+            .status()
+            .unwrap();
+        assert!(status.success(), "{lacks:?}");
+    }
+}
+
+/// As many guests as there are slots wait inside of the host; the next one is told so, and nothing is lost for others.
+#[test]
+fn a_full_pool_is_said_and_passes() {
+    const SLOTS: usize = limits::POOL_SLOTS as usize;
+    // Other tests must not find it full.
+    let engine = PolicyEngine::new(EngineOptions::default()).unwrap();
+    let guest = Guest {
+        fields: r#"(import "eventflow:policy/context@1.0.0" "used" (func $used (param i32)))"#,
+        capabilities: &[3],
+        check: "(call $used (i32.const 1024)) i32.const 200",
+        ..Guest::default()
+    };
+    let module = Module::load(&engine, &guest.component(), &everything(), None).unwrap();
+    let policy = Policy::configure(&module, World::Request, &json!({})).unwrap();
+    let (inside, leave) = (Arc::new(Barrier::new(SLOTS + 1)), Arc::new(Barrier::new(SLOTS + 1)));
+    let doors = (inside.clone(), leave.clone());
+    let facts = move || {
+        doors.0.wait();
+        doors.1.wait();
+        TenantFacts { used: Amounts::NONE, hard: Amounts::NONE, functions: Vec::new() }
+    };
+    let waiting = Call { facts: Some(Arc::new(facts)), ..call() };
+    thread::scope(|scope| {
+        let guests: Vec<_> = (0..SLOTS).map(|_| scope.spawn(|| policy.check(&request(), &waiting).outcome)).collect();
+        inside.wait();
+        assert_eq!(policy.check(&request(), &call()).outcome, Err(Failure::Busy));
+        leave.wait();
+        for guest in guests {
+            assert_eq!(guest.join().unwrap(), Ok(Verdict::Allow));
+        }
+    });
+    assert_eq!(policy.check(&request(), &call()).outcome, Ok(Verdict::Allow));
 }

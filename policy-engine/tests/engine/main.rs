@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up should fail")]
 
 mod builtins;
+mod capabilities;
 mod common;
 mod hostile;
 mod languages;
