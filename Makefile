@@ -21,7 +21,7 @@ TEST_LOGS     = $(BUILT)/cluster-logs
 # Narrow `make test` down: TESTS="name_of_a_test".
 TESTS        ?=
 # What `make bench` measures.
-QUESTIONS  ?= create list get memory reconcile admission-queue admission-verdict admission-plain admission-scale
+QUESTIONS  ?= policy create list get memory reconcile admission-queue admission-verdict admission-plain admission-scale
 
 # Tools that `make check` needs, built once per user.
 CACHE         = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/eventflow
@@ -93,7 +93,9 @@ crds: ## write helm/crds from the types in api/
 	$(CARGO) run --quiet --package eventflow-controller --bin crdgen
 
 bench: ## measure what loadtest/ asks, each question on a cluster of its own; QUESTIONS="list get" narrows it down
-	$(CARGO) build --release --package eventflow-gateway --package eventflow-controller --package eventflow-loadtest
+	$(CARGO) build --release --package eventflow-gateway --package eventflow-controller --package eventflow-loadtest \
+		--package eventflow-loadtest-policy
 	@for question in $(QUESTIONS); do \
+		if [ $$question = policy ]; then target/release/loadtest-policy || exit 1; continue; fi; \
 		$(DEVCLUSTER) run --node -- target/release/loadtest $$question || exit 1; \
 	done

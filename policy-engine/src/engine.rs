@@ -127,9 +127,9 @@ impl PolicyEngine {
         self.compiler.compile(&self.engine, bytes)
     }
 
-    /// Says that a guest is about to run, so that its deadline will be seen.
-    pub(crate) fn awake(&self) {
-        self.ticker.awake();
+    /// What sees to deadlines.
+    pub(crate) fn ticker(&self) -> &Arc<Ticker> {
+        &self.ticker
     }
 }
 
@@ -203,7 +203,7 @@ fn pooling(size: Pool, scan: bool) -> PoolingAllocationConfig {
 
 /// Advances the engine's epoch while guests run, and sleeps while none does, because wake-ups of an idle machine cost
 /// others. It holds the engine weakly: it must not keep alive what it watches.
-struct Ticker {
+pub(crate) struct Ticker {
     /// Set by whoever is about to run a guest, cleared by every tick.
     used: Arc<AtomicBool>,
     /// True while the thread sleeps without a time-out.
@@ -242,7 +242,8 @@ impl Ticker {
         Ok(Self { used, asleep, thread: handle.thread().clone() })
     }
 
-    fn awake(&self) {
+    /// Says that a guest is about to run, so that its deadline will be seen.
+    pub fn awake(&self) {
         // Mostly the flag is set already since the last tick, and a shared line is only read. A tick ago it was seen
         // set by the ticker, which therefore stays awake for longer than any deadline.
         if !self.used.load(Ordering::SeqCst) {

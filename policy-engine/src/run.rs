@@ -229,7 +229,7 @@ pub(crate) fn store(engine: &PolicyEngine, limits: &'static Limits, around: Surr
     deadline(&mut store, engine, limits);
     store.set_hostcall_fuel(limits.hostcall_fuel);
     store.set_max_component_handles(limits.handles);
-    engine.awake();
+    engine.ticker().awake();
     store
 }
 
@@ -239,11 +239,11 @@ pub(crate) fn store(engine: &PolicyEngine, limits: &'static Limits, around: Surr
 /// that happens to good guests all the time. So the first alarm comes early and only notes how much this thread has
 /// computed so far; those after it compare. Decisions that end before the first alarm, which is nearly all, pay nothing.
 fn deadline(store: &mut Store<CallState>, engine: &PolicyEngine, limits: &'static Limits) {
-    let (engine, mut since) = (engine.clone(), None);
+    let (ticker, mut since) = (engine.ticker().clone(), None);
     store.set_epoch_deadline(limits::FIRST_ALARM_TICKS);
     store.epoch_deadline_callback(move |_| {
         // The ticker must not fall asleep over a guest that the machine does not let finish.
-        engine.awake();
+        ticker.awake();
         let now = computed();
         let before = *since.get_or_insert(now);
         let left = limits.deadline.saturating_sub(limits::first_alarm()).saturating_sub(now.saturating_sub(before));

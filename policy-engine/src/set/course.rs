@@ -107,7 +107,7 @@ impl<D: Docket> Course<'_, D> {
         }
         if let Some((effect, mut step)) = shadow {
             let shadow_text = text(&effect);
-            step.difference = (shadow_text != enforced_text).then_some((enforced_text, shadow_text));
+            step.difference = (shadow_text != enforced_text).then(|| (cut(enforced_text), cut(shadow_text)));
             self.steps.push(step);
         }
         result
@@ -240,4 +240,14 @@ fn text<C: std::fmt::Debug>(effect: &Effect<C>) -> String {
         Effect::RateLimited(rate) => format!("rate-limited {}", rate.name),
         Effect::Failed(failure) => format!("failed {}", failure.kind()),
     }
+}
+
+/// For people to read: a change can be as large as an answer may be.
+fn cut(mut text: String) -> String {
+    const MOST: usize = 1_000;
+    if text.len() > MOST {
+        text.truncate(text.floor_char_boundary(MOST));
+        text.push_str(" ...");
+    }
+    text
 }
