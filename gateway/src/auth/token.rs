@@ -284,3 +284,5 @@ fn now() -> f64 {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod signatures;
