@@ -55,11 +55,14 @@ where
 }
 
 impl Admin {
-    async fn answer<B>(self, request: Request<B>) -> Answer
+    async fn answer<B>(self, mut request: Request<B>) -> Answer
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        if let Some(refused) = request.extensions_mut().remove::<ApiError>() {
+            return Err(refused);
+        }
         let path = request.uri().path().to_owned();
         if !matches!(path.as_str(), "/metrics" | "/healthz" | "/readyz") {
             return Err(ApiError::no_such_route());

@@ -12,6 +12,7 @@ use http::{Response, StatusCode};
 use crate::auth::AuthError;
 use crate::cluster::ClusterError;
 use crate::routes::Body;
+use crate::server::Fault;
 use crate::store::StoreError;
 
 /// Seconds after which a caller may try again when something of ours is away.
@@ -151,6 +152,18 @@ fn status(code: ProblemCode) -> StatusCode {
         P::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         P::Overloaded | P::StoreUnavailable | P::ClusterUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         P::Timeout => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+impl From<Fault> for ApiError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::HeadTooLarge => {
+                let detail = "The head of the request is too large. Send fewer or shorter header fields.";
+                Self::new(ProblemCode::HeadersTooLarge, detail)
+            }
+            Fault::Malformed(what) => Self::malformed(format!("The request is not well-formed HTTP: {what}.")),
+        }
     }
 }
 

@@ -22,6 +22,8 @@ use tower::Service;
 use crate::config::Limits;
 use crate::routes::Body;
 
+/// Where each message of an HTTP/1 stream begins and ends, told strictly.
+mod framing;
 /// The client's side of a connection, and the deadlines on it.
 mod client;
 /// Counting the requests under way on a connection.
@@ -29,6 +31,7 @@ mod activity;
 
 use activity::{Activity, Tracked};
 use client::{ClientIo, Protocol};
+pub use framing::Fault;
 
 /// Least time between two tries to accept while the system has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -114,7 +114,12 @@ where
         let started = Instant::now();
         let app = Arc::clone(&self.app);
         let id = RequestId::of(request.headers().get(&REQUEST_ID));
-        let matched = Matched::of(request.method(), request.uri().path());
+        // Set by the connection in the place of a request that it could not let through.
+        let refused = request.extensions_mut().remove::<ApiError>();
+        let matched = match refused {
+            None => Matched::of(request.method(), request.uri().path()),
+            Some(_) => Matched::Nothing,
+        };
         let labels = RouteLabels { method: matched.method_label(), route: matched.pattern_label() };
         let is_head = request.method() == Method::HEAD;
         let span = tracing::info_span!(
@@ -130,12 +135,16 @@ where
         app.metrics.in_flight.inc();
         let in_flight = InFlight(Arc::clone(&app));
         // Calling may panic as well as waiting may.
-        let inner = span.in_scope(|| std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request))));
+        let inner = match refused {
+            None => Ok(span.in_scope(|| std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request))))),
+            Some(error) => Err(error),
+        };
         let answer = async move {
             let _in_flight = in_flight;
             let outcome = match inner {
-                Ok(answer) => AssertUnwindSafe(answer).catch_unwind().await,
-                Err(panic) => Err(panic),
+                Ok(Ok(answer)) => AssertUnwindSafe(answer).catch_unwind().await,
+                Ok(Err(panic)) => Err(panic),
+                Err(refused) => Ok(Ok(Err(refused))),
             };
             let answer = match outcome {
                 Ok(Ok(answer)) => answer,

@@ -36,8 +36,18 @@ async fn read_to_end(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// The last answer is a whole problem document of this code.
+fn assert_problem(answer: &str, code: &str) {
+    let (head, body) = answer.rsplit_once("\r\n\r\n").unwrap();
+    assert!(head.contains("content-type: application/problem+json") && head.contains("x-request-id: "), "{answer}");
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(problem["code"], code, "{answer}");
+}
+
+/// The status of each answer; one answer may follow the other on the same line.
 fn statuses(answer: &str) -> Vec<&str> {
-    answer.lines().filter(|line| line.starts_with("HTTP/1.")).map(|line| &line[9..12]).collect()
+    let starts = answer.match_indices("HTTP/1.").filter_map(|(at, _)| answer.get(at + 9..at + 12));
+    starts.filter(|status| status.bytes().all(|byte| byte.is_ascii_digit())).collect()
 }
 
 #[tokio::test]
@@ -99,10 +109,14 @@ async fn a_slow_body_is_answered_408() {
 #[tokio::test]
 async fn a_huge_head_is_answered_431_and_a_huge_body_413() {
     let app = TestApp::start().await;
-    let head = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: {}\r\n\r\n", "a".repeat(20 << 10));
-    assert_eq!(statuses(&exchange(&app, head.as_bytes()).await), ["431"]);
+    let large = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: {}\r\n\r\n", "a".repeat(20 << 10));
+    let endless = "a".repeat(1 << 20);
     let many: String = (0..200).map(|i| format!("X-{i}: a\r\n")).collect();
-    assert_eq!(statuses(&exchange(&app, format!("GET / HTTP/1.1\r\n{many}\r\n").as_bytes()).await), ["431"]);
+    for head in [large, endless, format!("GET / HTTP/1.1\r\n{many}\r\n")] {
+        let answer = exchange(&app, head.as_bytes()).await;
+        assert_eq!(statuses(&answer), ["431"], "{answer}");
+        assert_problem(&answer, "headers-too-large");
+    }
     let post = "POST /auth/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n";
     let announced = format!("{post}Content-Length: 2000000\r\nExpect: 100-continue\r\n\r\n");
     let answer = exchange(&app, announced.as_bytes()).await;
@@ -115,35 +129,55 @@ async fn a_huge_head_is_answered_431_and_a_huge_body_413() {
     assert!(answer.is_empty() || statuses(&answer) == ["413"], "{answer}");
 }
 
+/// One request after the other in the same bytes, of which the second must never be answered.
 #[tokio::test]
-async fn doubtful_framing_never_yields_a_second_request() {
+async fn doubtful_framing_is_answered_400_and_ends_the_connection() {
     let app = TestApp::start().await;
     let smuggled = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
     let post = "POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
-    let both = format!("{post}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}");
-    let swapped = format!("{post}Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n{smuggled}");
-    let old = format!("POST /auth/token HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}");
-    let twice = format!("{post}Content-Length: 0\r\nContent-Length: 40\r\n\r\n{smuggled}");
-    let signed = format!("{post}Content-Length: +0\r\n\r\n{smuggled}");
-    let unknown = format!("{post}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{smuggled}");
-    let folded = format!("POST /auth/token HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n{smuggled}");
-    let spaced = format!("POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Length : 0\r\n\r\n{smuggled}");
-    let bare = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX: a\rb\r\n\r\n{smuggled}");
+    let chunked = format!("{post}Transfer-Encoding: chunked\r\n\r\n");
     for (what, text) in [
-        ("CL and TE", &both),
-        ("TE and CL", &swapped),
-        ("HTTP/1.0 with TE", &old),
-        ("two lengths", &twice),
-        ("signed length", &signed),
-        ("unknown coding", &unknown),
-        ("folded header", &folded),
-        ("space before colon", &spaced),
-        ("bare CR", &bare),
+        ("CL and TE", format!("{post}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
+        ("TE and CL", format!("{post}Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n")),
+        ("HTTP/1.0 with TE", "POST /auth/token HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned()),
+        ("two lengths", format!("{post}Content-Length: 0\r\nContent-Length: 40\r\n\r\n")),
+        ("the same length twice", format!("{post}Content-Length: 0\r\nContent-Length: 0\r\n\r\n")),
+        ("signed length", format!("{post}Content-Length: +0\r\n\r\n")),
+        ("unknown coding", format!("{post}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n")),
+        ("folded header", "GET /healthz HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n".to_owned()),
+        ("space before colon", "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length : 0\r\n\r\n".to_owned()),
+        ("bare CR", "GET /healthz HTTP/1.1\r\nHost: x\r\nX: a\rb\r\n\r\n".to_owned()),
+        ("bare LF", "GET /healthz HTTP/1.1\nHost: x\n\n".to_owned()),
+        ("bare LF at the end", "GET /healthz HTTP/1.1\r\nHost: x\r\n\n".to_owned()),
+        ("no Host", "GET /healthz HTTP/1.1\r\n\r\n".to_owned()),
+        ("two Hosts", "GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n".to_owned()),
+        ("no HTTP at all", "SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned()),
+        ("a TLS greeting", "\u{16}\u{3}\u{1}\u{2}\0\n".to_owned()),
+        ("a malformed chunk", format!("{chunked}1\r\n{{}}\r\n0\r\n\r\n")),
+        ("a chunk that ends with LF", format!("{chunked}2\n{{}}\r\n0\r\n\r\n")),
     ] {
-        let answer = exchange(&app, text.as_bytes()).await;
-        let statuses = statuses(&answer);
-        assert!(statuses.len() <= 1 && statuses.iter().all(|status| status.starts_with('4')), "{what}: {answer}");
+        let answer = exchange(&app, format!("{text}{smuggled}").as_bytes()).await;
+        assert_eq!(statuses(&answer), ["400"], "{what}: {answer}");
+        assert_problem(&answer, "malformed-request");
     }
+}
+
+#[tokio::test]
+async fn requests_before_a_doubtful_one_are_answered() {
+    let app = TestApp::start().await;
+    let good = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let body = "POST /auth/token HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nGET /";
+    let bad = "GET /healthz HTTP/1.1\nHost: x\r\n\r\n";
+    let answer = exchange(&app, [good, body, good, bad, good].concat().as_bytes()).await;
+    assert_eq!(statuses(&answer), ["200", "415", "200", "400"], "{answer}");
+}
+
+#[tokio::test]
+async fn a_refused_upgrade_ends_the_connection() {
+    let app = TestApp::start().await;
+    let upgrade = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let answer = exchange(&app, format!("{upgrade}GET /healthz HTTP/1.1\nHost: x\r\n\r\n").as_bytes()).await;
+    assert_eq!(statuses(&answer), ["200"], "{answer}");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use super::query::Query;
 use super::{Body, BoxError};
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::server::Fault;
 use crate::stack::RequestId;
 use crate::store::{IdempotencyKey, Origin};
 
@@ -133,7 +134,10 @@ impl Call {
                     let detail = "The body took too long to arrive. Send it again, faster.";
                     return Err(ApiError::new(ProblemCode::RequestTimeout, detail));
                 }
-                Err(error) => return Err(ApiError::malformed("The body ended early.").because(error.to_string())),
+                Err(error) => match framing_fault(error.as_ref()) {
+                    Some(fault) => return Err(fault.into()),
+                    None => return Err(ApiError::malformed("The body ended early.").because(error.to_string())),
+                },
             }
         }
         Ok(bytes.freeze())
@@ -179,6 +183,19 @@ fn is_late(error: &(dyn Error + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+/// What is wrong with the body's framing, if that is what ended it.
+fn framing_fault(error: &(dyn Error + 'static)) -> Option<Fault> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(fault) = inner.and_then(|inner| inner.downcast_ref::<Fault>()) {
+            return Some(*fault);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// Version 00 of W3C trace context.

@@ -2,17 +2,20 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use tower::Service;
 
+use super::framing::Fault;
+use crate::error::ApiError;
 use crate::routes::{Body, BoxError};
 
 /// What a connection is doing. Shared by its two ends.
@@ -20,6 +23,8 @@ use crate::routes::{Body, BoxError};
 pub struct Activity {
     under_way: AtomicUsize,
     begun: AtomicU64,
+    /// The number of the request that stands for a head that was refused, and why it was.
+    refused: OnceLock<(u64, Fault)>,
 }
 
 impl Activity {
@@ -33,10 +38,17 @@ impl Activity {
         self.begun.load(Ordering::Relaxed)
     }
 
-    fn begin(self: &Arc<Self>) -> UnderWay {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+    /// Says that the request of this number, counted from 1, stands for a head that was refused. Once.
+    pub fn refuse(&self, number: u64, fault: Fault) {
+        let _ = self.refused.set((number, fault));
+    }
+
+    /// Counts a request; with it, why it is refused.
+    fn begin(self: &Arc<Self>) -> (UnderWay, Option<Fault>) {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay(Arc::clone(self))
+        let refused = self.refused.get().filter(|(refused, _)| *refused == number);
+        (UnderWay(Arc::clone(self)), refused.map(|(_, fault)| *fault))
     }
 }
 
@@ -76,11 +88,20 @@ where
         self.service.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let under_way = self.activity.begin();
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let (under_way, fault) = self.activity.begin();
+        if let Some(fault) = fault {
+            request.extensions_mut().insert(ApiError::from(fault));
+        }
+        let wants_other = request.version() == Version::HTTP_11
+            && (request.headers().contains_key(UPGRADE) || request.method() == Method::CONNECT);
         let answer = self.service.call(request);
         Box::pin(async move {
-            let answer = answer.await?;
+            let mut answer = answer.await?;
+            // What comes after a wish for another protocol was not looked at, see `framing`.
+            if wants_other && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok(answer.map(|body| TrackedBody { body, _under_way: under_way }.boxed_unsync()))
         })
     }

@@ -1,6 +1,9 @@
 //! The client's side of a connection, and the deadlines on it: for saying anything at all, for a whole head, for the
 //! silence between two requests, and for taking what we write. hyper has none for the first, and one for the second
 //! and third together.
+//!
+//! Of HTTP/1, hyper gets whole heads that are beyond doubt. In the place of one that is not, it gets a request of
+//! ours, the last of the connection, which the service answers with what is wrong.
 
 use std::io;
 use std::pin::Pin;
@@ -14,12 +17,20 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::Activity;
+use super::framing::Framing;
 use crate::config::Limits;
 
 /// What an HTTP/2 client says first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Longest time that a client may take nothing of what we write.
 const WRITE_STALL: Duration = Duration::from_secs(30);
+/// Stands for a head that was refused.
+const REFUSED: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+/// Read from the client at once, in bytes.
+const READ: usize = 4096;
+/// How long, and how much, is read from a client that has its answer and goes on sending: closing at once would make
+/// its system throw the answer away.
+const LINGER: (Duration, usize) = (Duration::from_secs(1), 1 << 20);
 
 /// What the client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +56,14 @@ enum Waiting {
 #[derive(Debug)]
 pub struct ClientIo {
     stream: TcpStream,
-    /// Read while guessing the protocol, and not yet handed on.
+    /// May be handed on.
     ahead: Bytes,
+    /// Of HTTP/1: not looked at yet.
+    inbox: BytesMut,
+    /// Of HTTP/1.
+    framing: Option<Framing>,
+    /// Whether [`REFUSED`] is the last that is handed on.
+    refused: bool,
     protocol: Protocol,
     activity: Arc<Activity>,
     /// How many requests had begun when we last looked.
@@ -56,6 +73,8 @@ pub struct ClientIo {
     waiting: Waiting,
     timer: Pin<Box<Sleep>>,
     stall: Option<Pin<Box<Sleep>>>,
+    /// Once we have said all: until when, and how many bytes more, is read.
+    linger: Option<(Pin<Box<Sleep>>, usize)>,
     header_deadline: Duration,
     keep_alive: Duration,
 }
@@ -80,9 +99,16 @@ impl ClientIo {
                 break Protocol::Http2;
             }
         };
+        let (ahead, inbox, framing) = match protocol {
+            Protocol::Http1 => (Bytes::new(), ahead, Some(Framing::new(limits.max_header))),
+            Protocol::Http2 => (ahead.freeze(), BytesMut::new(), None),
+        };
         let io = Self {
             stream,
-            ahead: ahead.freeze(),
+            ahead,
+            inbox,
+            framing,
+            refused: false,
             protocol,
             activity: Arc::default(),
             begun: 0,
@@ -90,6 +116,7 @@ impl ClientIo {
             waiting: Waiting::Head,
             timer: Box::pin(tokio::time::sleep_until(deadline)),
             stall: None,
+            linger: None,
             header_deadline: limits.header_deadline,
             keep_alive: limits.keep_alive,
         };
@@ -147,14 +174,9 @@ impl ClientIo {
     }
 }
 
-impl AsyncRead for ClientIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.ahead.is_empty() {
-            let n = self.ahead.len().min(buf.remaining());
-            buf.put_slice(&self.ahead[..n]);
-            self.ahead.advance(n);
-            return Poll::Ready(Ok(()));
-        }
+impl ClientIo {
+    /// Reads from the socket, under the deadlines.
+    fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
             Poll::Pending => self.poll_silence(cx),
@@ -170,6 +192,75 @@ impl AsyncRead for ClientIo {
                     }
                 }
                 Poll::Ready(outcome)
+            }
+        }
+    }
+
+    /// Moves what may be handed on from the inbox; whether there is any.
+    fn sort_inbox(&mut self) -> io::Result<bool> {
+        let Some(framing) = &mut self.framing else { return Ok(false) };
+        match framing.take(&mut self.inbox) {
+            Ok(Some(taken)) => self.ahead = taken,
+            Ok(None) => return Ok(false),
+            Err(fault) if framing.is_between_messages() => {
+                self.activity.refuse(framing.heads() + 1, fault);
+                self.refused = true;
+                self.inbox.clear();
+                self.ahead = Bytes::from_static(REFUSED);
+            }
+            Err(fault) => return Err(io::Error::new(io::ErrorKind::InvalidData, fault)),
+        }
+        Ok(true)
+    }
+
+    /// Reads HTTP/1 from the socket: a body straight into `buf`, all else into the inbox. Whether there was anything.
+    fn poll_more(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+        let plain = self.framing.as_ref().map_or(u64::MAX, Framing::plain);
+        if plain > 0 {
+            let room = usize::try_from(plain).unwrap_or(usize::MAX).min(buf.remaining());
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+            ready!(self.poll_socket(cx, &mut part))?;
+            let count = part.filled().len();
+            buf.advance(count);
+            if let Some(framing) = &mut self.framing {
+                framing.passed(count as u64);
+            }
+            return Poll::Ready(Ok(count > 0));
+        }
+        let mut space = [0; READ];
+        let mut part = ReadBuf::new(&mut space);
+        ready!(self.poll_socket(cx, &mut part))?;
+        self.inbox.extend_from_slice(part.filled());
+        Poll::Ready(Ok(!part.filled().is_empty()))
+    }
+
+    /// Whether the client may be sending what nobody will read.
+    fn may_be_cut_short(&self) -> bool {
+        let amid = self.framing.as_ref().is_some_and(|framing| !framing.is_between_messages());
+        self.refused || amid || !self.inbox.is_empty()
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if !this.ahead.is_empty() {
+                let n = this.ahead.len().min(buf.remaining());
+                buf.put_slice(&this.ahead[..n]);
+                this.ahead.advance(n);
+                return Poll::Ready(Ok(()));
+            }
+            if this.refused {
+                return Poll::Pending;
+            }
+            if this.sort_inbox()? {
+                continue;
+            }
+            let before = buf.filled().len();
+            let more = ready!(this.poll_more(cx, buf))?;
+            if !more || buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
             }
         }
     }
@@ -199,6 +290,24 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if !this.may_be_cut_short() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let (time, bytes) = LINGER;
+        let (timer, left) = this.linger.get_or_insert_with(|| (Box::pin(tokio::time::sleep(time)), bytes));
+        let mut space = [0; READ];
+        while *left > 0 && timer.as_mut().poll(cx).is_pending() {
+            let mut part = ReadBuf::new(&mut space);
+            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut part)) {
+                Ok(()) if !part.filled().is_empty() => *left = left.saturating_sub(part.filled().len()),
+                // Gone, one way or the other.
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
