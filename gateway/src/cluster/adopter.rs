@@ -163,9 +163,14 @@ async fn look_at(inner: &Inner, keys: &[Key]) -> Result<(), Hold> {
     for key in keys {
         // What is there now; nothing means that its absence is on the desk too.
         let Some(function) = inner.functions.get(&key.0, &key.1) else { continue };
-        if rows.get(key).is_some_and(|row| agree(row, &function)) {
-            inner.desk.checked(&function, Checked::of(&function));
-            continue;
+        match rows.get(key) {
+            Some(row) if agree(row, &function) => {
+                inner.desk.checked(&function, Checked::of(&function));
+                continue;
+            }
+            // Our intent goes first; whoever applies it looks at the object again.
+            Some(row) if !row.is_synced() => continue,
+            _ => {}
         }
         match adopt(inner, &function).await {
             Err(hold) if hold.is_outage() => return Err(hold),

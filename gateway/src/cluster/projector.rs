@@ -97,7 +97,14 @@ async fn store(inner: &Inner, row: &FunctionRow, carried: &Carried) -> Result<()
             failpoint::hit("after-apply");
             inner.desk.checked(function, Checked::of(function));
             let uid = function.metadata.uid.as_deref().unwrap_or_default();
-            inner.store.mark_applied(row, uid, object::resource_version(function)).await
+            let applied = object::resource_version(function);
+            inner.store.mark_applied(row, uid, applied).await?;
+            // The adopter passes over a row with unapplied intent, so it may have missed a change made meanwhile.
+            let seen = inner.functions.get(&row.tenant.namespace(), row.name.as_str());
+            if let Some(newer) = seen.filter(|seen| object::resource_version(seen) > applied) {
+                inner.desk.changed(&newer);
+            }
+            Ok(())
         }
         // Whoever holds the newer one stores it.
         Carried::Superseded => Ok(()),
