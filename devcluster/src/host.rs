@@ -37,6 +37,7 @@ impl Cgroup {
     pub fn create(&self) -> Result<()> {
         for hierarchy in hierarchies() {
             let path = hierarchy.join(&self.name);
+            pass_controllers_on(&hierarchy)?;
             fs::create_dir_all(&path).map_err(Error::io(format!("make the cgroup {}", path.display())))?;
             // The old kind of cpuset cgroup starts without any CPU, and then takes no process.
             for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -74,6 +75,24 @@ fn hierarchies() -> Vec<PathBuf> {
     hierarchies.sort();
     hierarchies.dedup();
     hierarchies
+}
+
+/// What the kubelet wants to find in its cgroup of version 2, as far as the machine has it.
+const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "hugetlb"];
+
+/// In a hierarchy of version 2 a cgroup has the controllers that its parent passes on. systemd passes on those it uses
+/// itself, which may be too few. What was switched on stays on: it harms nobody, and somebody else may rely on it.
+fn pass_controllers_on(hierarchy: &Path) -> Result<()> {
+    let file = hierarchy.join("cgroup.subtree_control");
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    let (here, passed_on) = (read(&hierarchy.join("cgroup.controllers")), read(&file));
+    let has = |words: &str, wanted: &str| words.split_whitespace().any(|word| word == wanted);
+    let missing = CONTROLLERS.into_iter().filter(|wanted| has(&here, wanted) && !has(&passed_on, wanted));
+    let missing: Vec<String> = missing.map(|controller| format!("+{controller}")).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    fs::write(&file, missing.join(" ")).map_err(Error::io(format!("write {} to {}", missing.join(" "), file.display())))
 }
 
 fn inherit(from: &Path, to: &Path) -> Result<()> {
@@ -173,4 +192,27 @@ fn wires_left() -> bool {
 
 fn record(data: &Path) -> PathBuf {
     data.join("machine-before.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_are_passed_on_where_there_are_any() {
+        let hierarchy = std::env::temp_dir().join(format!("devcluster-cgroup-{}", std::process::id()));
+        fs::create_dir_all(&hierarchy).unwrap();
+        let control = hierarchy.join("cgroup.subtree_control");
+        let read = || fs::read_to_string(&control).ok();
+        pass_controllers_on(&hierarchy).unwrap();
+        assert_eq!(read(), None, "version 1 has no such file");
+        fs::write(hierarchy.join("cgroup.controllers"), "cpuset cpu io memory pids\n").unwrap();
+        fs::write(&control, "memory pids\n").unwrap();
+        pass_controllers_on(&hierarchy).unwrap();
+        assert_eq!(read().as_deref(), Some("+cpu +cpuset"));
+        fs::write(&control, "cpu cpuset memory pids\n").unwrap();
+        pass_controllers_on(&hierarchy).unwrap();
+        assert_eq!(read().as_deref(), Some("cpu cpuset memory pids\n"), "nothing is missing, nothing is written");
+        fs::remove_dir_all(&hierarchy).unwrap();
+    }
 }
