@@ -38,6 +38,7 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## start the platform on this machine, or bring the running one up to date
+	@$(CARGO) build --package eventflow-devcluster
 	@$(DEVCLUSTER) up
 
 down: ## stop all that `make up` started

@@ -117,9 +117,9 @@ fn lock(data: &Path) -> Result<File> {
 }
 
 fn build_platform() -> Result<PathBuf> {
-    println!("Building the gateway and the controller");
+    println!("Building the gateway and the controller: some minutes the first time");
     let mut command = Command::new("cargo");
-    command.current_dir(root()).args(["build", "--profile", PROFILE, "--quiet"]);
+    command.current_dir(root()).args(["build", "--profile", PROFILE]);
     run_shown(command.args(["--package", "eventflow-gateway", "--package", "eventflow-controller", "--bins"]))?;
     Ok(root().join("target").join(PROFILE))
 }

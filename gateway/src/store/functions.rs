@@ -110,14 +110,6 @@ enum Act {
     Delete(Option<(Uuid, i64)>),
 }
 
-/// What came of an act.
-enum Outcome {
-    /// It is done, and this is the row after it.
-    Done(FunctionRow),
-    /// It was done before under the same key, to this row.
-    Seen(Uuid, Answer),
-}
-
 impl Store {
     /// The live function of that name.
     ///
@@ -221,22 +213,22 @@ impl Write {
         // Sent in this order without waiting in between: the act's first statement runs as the tenant.
         let (named, outcome) = futures::join!(tx.execute(&name_tenant, &named), self.act(&tx));
         named?;
-        let row = match outcome? {
-            Outcome::Seen(id, answer) => return Ok(Written { row: self.row(&tx, id).await?, answer }),
-            Outcome::Done(row) => row,
-        };
+        let written = outcome?;
+        if written.answer != Answer::Fresh {
+            return Ok(written);
+        }
         failpoint::hit("before-commit");
         tx.commit().await?;
         let deleted = matches!(self.act, Act::Delete(_));
         failpoint::hit(if deleted { "after-delete-commit" } else { "after-commit" });
-        Ok(Written { row, answer: Answer::Fresh })
+        Ok(written)
     }
 
-    async fn act(&self, tx: &Transaction<'_>) -> Result<Outcome, StoreError> {
+    async fn act(&self, tx: &Transaction<'_>) -> Result<Written, StoreError> {
         if let Some(key) = &self.key
             && let Claim::Seen(id, answer) = idempotency::claim(tx, &self.tenant, key).await?
         {
-            return Ok(Outcome::Seen(id, answer));
+            return Ok(Written { row: self.row(tx, id).await?, answer });
         }
         let row = match &self.act {
             Act::Create(spec) => self.create(tx, spec).await?,
@@ -246,7 +238,7 @@ impl Write {
         if let Some(key) = &self.key {
             idempotency::remember(tx, &self.tenant, key, row.id).await?;
         }
-        Ok(Outcome::Done(row))
+        Ok(Written { row, answer: Answer::Fresh })
     }
 
     async fn create(&self, tx: &Transaction<'_>, spec: &FunctionSpec) -> Result<FunctionRow, StoreError> {
