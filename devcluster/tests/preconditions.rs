@@ -90,7 +90,7 @@ fn a_full_disk_is_named_with_what_is_needed() {
 #[test]
 fn addresses_in_use_are_named_with_who_uses_them() {
     let machine = Machine::new("addresses");
-    machine.must("ip", &["link", "add", "vpn0", "type", "dummy"]);
+    machine.must("ip", &["link", "add", "vpn0", "type", "bridge"]);
     machine.must("ip", &["address", "add", "10.88.0.9/16", "dev", "vpn0"]);
     machine.must("ip", &["link", "set", "vpn0", "up"]);
     let before = machine.traces();
