@@ -128,14 +128,15 @@ impl Cluster {
         task.await.unwrap_or_else(|error| Applied::Pending(error.to_string()))
     }
 
-    /// What became of the function, from the watch cache. `None` when no object of this very row was seen.
+    /// What became of the function, from the watch cache, its generations told in the store's count. `None` when no
+    /// object of this very row was seen.
     #[must_use]
-    pub fn function_status(&self, tenant: &Tenant, name: &FunctionName, row_id: &Uuid) -> Option<Arc<FunctionStatus>> {
+    pub fn function_status(&self, tenant: &Tenant, name: &FunctionName, row_id: &Uuid) -> Option<FunctionStatus> {
         let function = self.inner.functions.get(tenant.namespace(), name.as_str())?;
         if object::function_id(&function) != Some(*row_id) {
             return None;
         }
-        function.status.clone().map(Arc::new)
+        object::status(&function)
     }
 
     /// The phase of each of the tenant's functions, by name, from the watch cache.

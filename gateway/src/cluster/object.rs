@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eventflow_api::function::Function;
+use eventflow_api::function::{Function, FunctionStatus};
 use eventflow_api::labels;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -82,6 +82,23 @@ pub(super) fn generation(function: &Function) -> Option<i64> {
     function.annotations().get(labels::GENERATION)?.parse().ok()
 }
 
+/// The object's status, its generations told in the store's count, as every other generation of the API is. The API
+/// server has a count of its own; what speaks of an older spec than the object's speaks of an older generation.
+pub(super) fn status(function: &Function) -> Option<FunctionStatus> {
+    let mut status = function.status.clone()?;
+    let (stamped, newest) = (generation(function).unwrap_or(0), function.metadata.generation);
+    let in_store = |observed: i64| match observed {
+        0 => 0,
+        observed if Some(observed) == newest => stamped,
+        _ => (stamped - 1).max(0),
+    };
+    status.observed_generation = in_store(status.observed_generation);
+    for condition in &mut status.conditions {
+        condition.observed_generation = in_store(condition.observed_generation);
+    }
+    Some(status)
+}
+
 /// The object's resourceVersion as the number it is (and is documented to be, since Kubernetes 1.35).
 pub(super) fn resource_version(function: &Function) -> i64 {
     function.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
@@ -97,4 +114,32 @@ pub(super) fn spec_manager(function: &Function) -> String {
         .max_by_key(|entry| (entry.time.clone(), entry.manager.as_deref() != Some(labels::GATEWAY_MANAGER)))
         .and_then(|entry| entry.manager.clone())
         .unwrap_or_else(|| "unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_speaks_of_the_generations_of_the_store() {
+        let observed = |observed: i64, in_cluster: i64, stamp: &str| {
+            let function: Function = serde_json::from_value(json!({
+                "apiVersion": "eventflow.eventflow.io/v1alpha1", "kind": "Function",
+                "metadata": {"name": "a", "generation": in_cluster, "annotations": {labels::GENERATION: stamp}},
+                "spec": {"image": "a:1"},
+                "status": {"observedGeneration": observed, "conditions": [{
+                    "type": "Ready", "status": "True", "reason": "AllReady", "observedGeneration": observed,
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"
+                }]}
+            }))
+            .unwrap();
+            let status = status(&function).unwrap();
+            assert_eq!(status.conditions[0].observed_generation, status.observed_generation);
+            status.observed_generation
+        };
+        assert_eq!(observed(5, 5, "3"), 3);
+        assert_eq!(observed(4, 5, "3"), 2, "of the spec before");
+        assert_eq!(observed(0, 1, "1"), 0, "nobody looked yet");
+        assert_eq!(observed(1, 1, "x"), 0, "not written by us");
+    }
 }

@@ -1,6 +1,6 @@
 //! Documents of functions, and the answers that hold them: the row is the store's, the status the watch cache's.
 
-use eventflow_api::function::{FunctionSpec, FunctionStatus};
+use eventflow_api::function::FunctionSpec;
 use eventflow_api::http::{Function, Sync};
 use eventflow_api::names::FunctionName;
 use http::header::{ETAG, HeaderName, HeaderValue, LOCATION};
@@ -91,7 +91,7 @@ pub fn of(app: &App, caller: &Caller, row: FunctionRow) -> Function {
         updated_at: row.updated_at.to_string(),
         name: row.name,
         spec: row.spec,
-        status: status.map_or_else(FunctionStatus::default, |status| (*status).clone()),
+        status: status.unwrap_or_default(),
     }
 }
 
