@@ -4,10 +4,10 @@ CARGO      ?= cargo
 # Where `cargo test` puts programs.
 BUILT       = $(or $(CARGO_TARGET_DIR),target)/debug
 DEVCLUSTER  = $(CARGO) run --quiet --package eventflow-devcluster --
-# Tests of pure code that are long enough for a file of their own.
-PURE_TESTS    = $(call tests,quota)
+# Tests that need no server but are long enough for a file of their own, or run a program.
+PURE_TESTS    = $(call tests,quota) --test help --test program
 # Tests that need compilers for wasm32 and of other languages.
-POLICY_TESTS  = $(call tests,policy-engine)
+POLICY_TESTS  = $(call tests,policy-engine) --test policy_source
 # Tests that need PostgreSQL and an API server, and those that need pods too: by file, because naming crates instead
 # would build the dependencies again with other features.
 CLUSTER_TESTS = $(call tests,gateway controller)

@@ -116,6 +116,16 @@ impl Platform {
         Caller::sign_in(&self.base, user).await
     }
 
+    /// The `eventflow` program, to be run against this gateway with a config file of its own in `folder`.
+    pub fn eventflow(&self, folder: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(binary("eventflow"));
+        command.args(args).stdin(Stdio::null()).env("EVENTFLOW_CONFIG", folder.join("config.yaml"));
+        for inherited in ["EVENTFLOW_URL", "EVENTFLOW_TOKEN", "EVENTFLOW_CONTEXT"] {
+            command.env_remove(inherited);
+        }
+        command
+    }
+
     /// The full name of one of the example images.
     pub fn image(&self, name: &str) -> String {
         format!("{}/{name}", self.cluster.registry().expect("a registry"))

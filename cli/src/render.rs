@@ -1,0 +1,20 @@
+//! What the API tells, in words for people. Pure: a document in, text out.
+
+/// Functions: rows and the long form.
+pub mod function;
+/// The audit log.
+pub mod audit;
+/// The verdict of quota admission.
+pub mod admission;
+/// The quota, and explanations.
+pub mod quota;
+/// Tenants and tiers.
+pub mod tenants;
+/// Policies.
+pub mod policy;
+/// Who one is.
+pub mod me;
+/// How it went wrong, and what to do next.
+pub mod error;
+/// Points in time.
+pub mod time;
