@@ -215,6 +215,10 @@ fn greet(plan: &Plan, platform: &PlatformPlan) -> Result<()> {
         println!("  curl -s -H \"Authorization: Bearer $TOKEN\" $URL/v1/me");
     }
     println!("  kubectl get functions,pods -A");
+    println!("\nOr with the command line, in the folder {}:", root().display());
+    println!("  cargo build --release --package eventflow-cli");
+    println!("  target/release/eventflow login --url {url} --user alice");
+    println!("  target/release/eventflow {}", if plan.images.is_some() { "describe hello" } else { "whoami" });
     Ok(())
 }
 

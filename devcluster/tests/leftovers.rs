@@ -1,8 +1,6 @@
 //! What clusters leave on the machine: nothing, whatever ended them. Needs root; `make test` runs it with the node tests.
 //! Everything happens in a network namespace of the test's own, beside whatever else runs on this machine.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 mod common;
 
 use std::{fs, process::Stdio};
