@@ -43,6 +43,12 @@ pub(crate) fn misfits(schema: &Validator, settings: &Value) -> Vec<SettingsProbl
     errors.map(|e| SettingsProblem { path: e.instance_path().to_string(), message: cut(e.to_string()) }).collect()
 }
 
+/// The first of a guest's problems, in messages of bounded length.
+pub(crate) fn bounded(problems: Vec<SettingsProblem>) -> Vec<SettingsProblem> {
+    let first = problems.into_iter().take(limits::SETTINGS_PROBLEMS);
+    first.map(|problem| SettingsProblem { path: cut(problem.path), message: cut(problem.message) }).collect()
+}
+
 /// A message quotes what it is about, which can be the whole of the settings.
 fn cut(mut message: String) -> String {
     const MOST: usize = 500;

@@ -88,7 +88,12 @@ impl Policy {
             .and_then(|instance| call_configure(&mut store, &instance, &module.exports.configure, &text));
         configured
             .map_err(|e| ConfigureError::Failed(failure(&e, store.data(), &limits::SETUP)))?
-            .map_err(ConfigureError::Refused)?;
+            .map_err(|problems| ConfigureError::Refused(schema::bounded(problems)))?;
+        // More may be used to set up than to decide; what decisions start from must fit them.
+        let most = run::limits_of(world).memory_bytes;
+        if store.data().memory_bytes > most {
+            return Err(ConfigureError::Failed(run::Failure::OutOfMemory(most)));
+        }
         Ok(Self {
             engine: module.engine.clone(),
             name: module.manifest.name.as_str().into(),

@@ -173,6 +173,16 @@ fn a_trap_anywhere_is_told_apart() {
     }
 }
 
+/// Setting up may take more memory than deciding; a policy that then could never decide is refused at once.
+#[test]
+fn settings_that_leave_no_memory_to_decide_are_refused() {
+    let configure = "(drop (memory.grow (i32.const 300))) i32.const 200";
+    let module = load(&Guest { configure, ..Guest::default() }.component()).unwrap();
+    let outcome = Policy::configure(&module, World::Request, &json!({})).err();
+    let most = limits::REQUEST.memory_bytes;
+    assert_eq!(outcome, Some(ConfigureError::Failed(Failure::OutOfMemory(most))));
+}
+
 #[test]
 fn capabilities_are_closed_while_configuring() {
     let configure = "(drop (call $now)) i32.const 200";
