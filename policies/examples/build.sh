@@ -66,8 +66,10 @@ if ! fresh "$out/replica-limit-py.wasm" "$here/replica-limit-py"; then
         "$py.new/bin/pip" install --quiet --target "$py.new/packages" --requirement "$here/replica-limit-py/requirements.txt" >&2
         keep "$py"
     fi
-    # Stubs in place of WASI: a policy is given none.
-    (cd "$here/replica-limit-py" && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$py/packages" python3 "$py/packages/bin/componentize-py" \
+    # On a copy, because it leaves compiled Python beside the source. Stubs in place of WASI: a policy is given none.
+    rm -rf "$py/source"
+    cp -r "$here/replica-limit-py" "$py/source"
+    (cd "$py/source" && PYTHONPATH="$py/packages" python3 "$py/packages/bin/componentize-py" \
         --wit-path "$wit" --world pure-admission-policy componentize --stub-wasi --output "$out/replica-limit-py.wasm" policy)
 fi
 

@@ -90,11 +90,14 @@ pub const CORE_INSTANCES: u32 = 48;
 pub const MEMORIES: u32 = 3;
 /// Tables per component: one of the module, one of the shim, and an adapter's.
 pub const TABLES: u32 = 8;
-/// Longest compilation that is waited for: three times what the largest modules need on two idle cores, because compilers
-/// stand back. The thread that runs past it ends by itself: [`crate::scan`] bounds it.
+/// Computing time of a compilation, all threads together: three times what a 12 MB JavaScript component needs. The thread
+/// that runs past it ends by itself: [`crate::scan`] bounds it.
 pub const COMPILE: Duration = Duration::from_secs(60);
-/// How far compiling threads stand back: next to one at work for requests they get a tenth of a core.
-pub const COMPILE_NICENESS: i32 = 10;
+/// Longest compilation by the clock, for machines so busy that those who stand back hardly ever run.
+pub const COMPILE_WAIT: Duration = Duration::from_secs(600);
+/// How far compiling threads stand back: one of them gets a quarter of a core that it shares with a
+/// thread at work for requests.
+pub const COMPILE_NICENESS: i32 = 5;
 /// Bytes of machine code of one module. A 12 MB JavaScript component makes 37 MB.
 pub const CODE_BYTES: usize = 128 << 20;
 /// Bytes of compiled modules and images kept on disk: as much as all bindings together need with half a megabyte each,

@@ -179,9 +179,10 @@ pub(crate) fn compile(
     }
     let component = engine.compile(bytes).map_err(|e| match e {
         CompileError::Wasmtime(e) => Problem::new("malformed", format!("does not compile: {e:#}")),
-        CompileError::TimedOut => {
-            Problem::new("compile-time", format!("does not compile within {} s", limits::COMPILE.as_secs()))
-        }
+        CompileError::TimedOut => Problem::new(
+            "compile-time",
+            format!("does not compile within {} s of computing", limits::COMPILE.as_secs()),
+        ),
         CompileError::Panicked => Problem::new("compile", "the compiler gave up on it".to_owned()),
     })?;
     let range = component.image_range();
