@@ -5,15 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use kube::Client;
+use kube::client::ClientBuilder;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::util::MapRequestLayer;
 
 use crate::auth::Auth;
 use crate::cluster::Cluster;
 use crate::config::{Config, Limits};
-use crate::metrics::Metrics;
+use crate::metrics::{ClusterLabels, Metrics};
 use crate::server::{self, Drained};
 use crate::store::{Store, StoreError};
 use crate::{admin, stack};
@@ -110,10 +114,13 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     let (stop, abort) = signals()?;
     let shutdown = CancellationToken::new();
     let store = Store::new(&config.store).map_err(AppError::Store)?;
-    let client = client(&config).await?;
+    let requests = Family::default();
+    let client = client(&config, requests.clone()).await?;
     let (cluster, mut tasks) = Cluster::start(client, store.clone(), shutdown.clone());
     let limits = config.limits;
-    let app = Arc::new(App::new(Auth::new(config.auth), store, cluster, config.limits));
+    let mut app = App::new(Auth::new(config.auth), store, cluster, config.limits);
+    app.metrics.cluster_requests = requests;
+    let app = Arc::new(app);
     let listener = bind(config.listen).await?;
     let admin_listener = bind(config.admin_listen).await?;
 
@@ -165,7 +172,7 @@ async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, AppError> {
     TcpListener::bind(address).await.map_err(|error| AppError::Listen(address, error))
 }
 
-async fn client(config: &Config) -> Result<Client, AppError> {
+async fn client(config: &Config, requests: Family<ClusterLabels, Counter>) -> Result<Client, AppError> {
     let kube_config = match &config.kubeconfig {
         Some(path) => {
             let kubeconfig =
@@ -176,7 +183,12 @@ async fn client(config: &Config) -> Result<Client, AppError> {
         }
         None => kube::Config::infer().await.map_err(|error| AppError::Kubeconfig(error.into()))?,
     };
-    Client::try_from(kube_config).map_err(|error| AppError::Kubeconfig(error.into()))
+    let builder = ClientBuilder::try_from(kube_config).map_err(|error| AppError::Kubeconfig(error.into()))?;
+    let count = MapRequestLayer::new(move |request: http::Request<kube::client::Body>| {
+        requests.get_or_create(&ClusterLabels::of(request.method(), request.uri().query())).inc();
+        request
+    });
+    Ok(builder.with_layer(&count).build())
 }
 
 /// Two tokens: the first signal to stop cancels the first, the next one the second.

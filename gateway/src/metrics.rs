@@ -3,6 +3,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use http::Method;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -48,6 +49,27 @@ pub struct ConnectionLabels {
     pub state: &'static str,
 }
 
+/// What a request of ours to the API server is counted under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ClusterLabels {
+    /// `read` for gets and lists, `watch`, or `write`.
+    pub kind: &'static str,
+}
+
+impl ClusterLabels {
+    /// Of a request with this method and query.
+    #[must_use]
+    pub fn of(method: &Method, query: Option<&str>) -> Self {
+        let watches = query.is_some_and(|query| query.split('&').any(|part| part == "watch=true"));
+        let kind = match *method {
+            Method::GET if watches => "watch",
+            Method::GET => "read",
+            _ => "write",
+        };
+        Self { kind }
+    }
+}
+
 /// Counters and histograms of the HTTP side. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -59,6 +81,8 @@ pub struct Metrics {
     pub problems: Family<ProblemLabels, Counter>,
     /// Requests under way.
     pub in_flight: Gauge,
+    /// Requests of ours to the API server.
+    pub cluster_requests: Family<ClusterLabels, Counter>,
     /// Function objects in the watch cache; set at each scrape, as those below.
     pub functions: Gauge,
     /// Database connections for callers, by state.
@@ -76,6 +100,7 @@ impl Default for Metrics {
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             problems: Family::default(),
             in_flight: Gauge::default(),
+            cluster_requests: Family::default(),
             functions: Gauge::default(),
             connections: Family::default(),
             pending: Gauge::default(),
@@ -95,6 +120,11 @@ impl Metrics {
         );
         registry.register("eventflow_api_problems", "Problems answered, by code", self.problems.clone());
         registry.register("eventflow_api_requests_in_flight", "Requests under way", self.in_flight.clone());
+        registry.register(
+            "eventflow_cluster_requests",
+            "Requests to the API server, by kind",
+            self.cluster_requests.clone(),
+        );
         registry.register("eventflow_functions_total", "Function objects in the cluster", self.functions.clone());
         registry.register("eventflow_store_connections", "Database connections for callers", self.connections.clone());
         registry.register(
@@ -107,5 +137,19 @@ impl Metrics {
             "Age of the oldest row that the cluster does not hold yet",
             self.pending_age.clone(),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_are_no_reads() {
+        let kind = |method, query| ClusterLabels::of(&method, query).kind;
+        assert_eq!(kind(Method::GET, None), "read");
+        assert_eq!(kind(Method::GET, Some("&limit=500")), "read");
+        assert_eq!(kind(Method::GET, Some("&watch=true&timeoutSeconds=290")), "watch");
+        assert_eq!(kind(Method::PATCH, Some("&fieldManager=watch=true")), "write");
     }
 }

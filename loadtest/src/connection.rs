@@ -26,13 +26,18 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// A connection of nobody's to the server at `base`.
+    #[must_use]
+    pub fn anonymous(base: String) -> Self {
+        Self { client: client(), base, token: String::new(), namespace: String::new() }
+    }
+
     /// Gets a token for `user` from the development issuer of the gateway at `base`.
     ///
     /// # Errors
     /// When the gateway does not give one.
     pub async fn sign_in(base: &str, user: &str) -> Result<Self> {
-        let mut connection =
-            Self { client: client(), base: base.to_owned(), token: String::new(), namespace: String::new() };
+        let mut connection = Self::anonymous(base.to_owned());
         let body =
             json!({"user_id": user, "username": user, "email": format!("{user}@example.test"), "roles": ["developer"]});
         let (status, body) = connection.call(Method::POST, "/auth/token", Some(&body)).await?;

@@ -32,12 +32,12 @@ pub async fn measure(stage: &Stage) -> Result<Report> {
     // Each caller connects, and the gateway fills its pools and caches.
     read(&connections, Load { workers: CONNECTIONS, calls: 500, time: TIME }).await?;
 
-    let (sessions, requests) = (sessions(&database).await?, stage.api_server_reads().await?);
+    let (sessions, requests) = (sessions(&database).await?, stage.gateway_reads().await?);
     let processor = stage.usage()?.0.processor;
     let outcome = read(&connections, Load { workers: CONNECTIONS, calls: usize::MAX, time: TIME }).await?;
     let processor = stage.usage()?.0.processor - processor;
     let opened = self::sessions(&database).await? - sessions;
-    let requests = stage.api_server_reads().await? - requests;
+    let requests = stage.gateway_reads().await? - requests;
     let count = outcome.latencies.len();
 
     let rate = format!("{:.0}/s ({})", outcome.rate(), outcome.answers());
@@ -47,7 +47,7 @@ pub async fn measure(stage: &Stage) -> Result<Report> {
     report.row("processor time of the gateway per request", format!("{cost:.0} µs"), "");
     let opened = format!("{opened} in {count} requests");
     report.row("PostgreSQL connections opened", opened, "Go: one per request");
-    report.row("gets and lists of Functions at the API server meanwhile", requests, "none per read");
+    report.row("gets and lists that the gateway asked the API server for meanwhile", requests, "none per read");
     let alone = read(&connections, Load { workers: 1, calls: usize::MAX, time: TIME / 2 }).await?;
     let alone = format!("{} ({:.0}/s)", alone.latencies, alone.rate());
     report.row("one connection: p50 / p99 / max", alone, "");

@@ -37,12 +37,12 @@ pub async fn measure(stage: &Stage) -> Result<Report> {
         fill(&busy, functions..size).await?;
         functions = size;
         stage.settled(Duration::from_secs(60)).await?;
-        let requests = stage.api_server_reads().await?;
+        let requests = stage.gateway_reads().await?;
         let (listed, pages) = busy.list(PAGE).await?;
         ensure!(listed == size, "{listed} functions listed of {size}");
         let lists = repeat(|| async { busy.get("/v1/functions?limit=1000").await.map(drop) }).await?;
         let gets = repeat(|| async { busy.get("/v1/functions/f-0").await.map(drop) }).await?;
-        let requests = stage.api_server_reads().await? - requests;
+        let requests = stage.gateway_reads().await? - requests;
         let name = |what: &str| format!("{what} at {size} functions, p50 / p99 / max of {}", lists.len());
         report.row(&name(if pages == 1 { "list" } else { "first page of the list" }), &lists, target);
         if pages > 1 {
@@ -52,7 +52,7 @@ pub async fn measure(stage: &Stage) -> Result<Report> {
         report.row(&name("get"), &gets, "");
         let count = lists.len() + gets.len();
         report.row(
-            &format!("gets and lists of Functions at the API server in {count} reads"),
+            &format!("gets and lists that the gateway asked the API server for in {count} reads"),
             requests,
             "none per read",
         );
