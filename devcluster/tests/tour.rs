@@ -42,11 +42,12 @@ struct Shell {
 impl Shell {
     fn start(machine: &Machine, tools: &str) -> Self {
         let mut command = machine.command("bash", &["-O", "expand_aliases"]);
-        let path = std::env::var_os("PATH").unwrap();
-        command.env("PATH", format!("{tools}:{}", path.display())).env("KUBECONFIG", machine.data.join("kubeconfig"));
+        command.env("KUBECONFIG", machine.data.join("kubeconfig"));
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (to, from) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
-        Self { process, to, from: BufReader::new(from) }
+        let mut shell = Self { process, to, from: BufReader::new(from) };
+        shell.run(&format!("export PATH=\"{tools}:$PATH\""));
+        shell
     }
 
     /// What the line shows.
