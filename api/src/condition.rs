@@ -43,6 +43,8 @@ pub enum Reason {
     WaitingForQuota,
     /// Will never fit this tenant's quota.
     ExceedsMaxQuota,
+    /// More pods or a longer time-out than the tenant's tier allows one function.
+    ExceedsTierLimits,
     /// The larger size waits for room; the old one runs.
     ScaleUpPending,
     /// The new version waits for room; the old one runs.

@@ -24,6 +24,11 @@ pub const PLATFORM: &str = "eventflow.io/platform";
 pub const GENERATION: &str = "eventflow.io/generation";
 /// Annotation on a Function: the store's id of the function, a UUID.
 pub const FUNCTION_ID: &str = "eventflow.io/function-id";
+/// Annotation on a Function: its place among those of its tenant that wait for quota, from -[`PRIORITY_MAX`] to
+/// [`PRIORITY_MAX`]; higher goes first. Absent or malformed: 0.
+pub const PRIORITY: &str = "eventflow.io/priority";
+/// The largest priority.
+pub const PRIORITY_MAX: i32 = 1000;
 /// Annotation on a Function: W3C `traceparent` of the call that wrote it.
 pub const TRACEPARENT: &str = "eventflow.io/traceparent";
 

@@ -2,35 +2,37 @@
 //! as many of those that wait as fit, all in one compare-and-swap. The only writer of ledgers. One at a time per
 //! tenant, since the queue gives a key to one worker; two controllers are kept apart by the swap and the epoch.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use eventflow_api::labels;
 use eventflow_api::ledger::{LEDGER_NAME, QuotaLedger, QuotaLedgerSpec};
-use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::PostParams;
 
-use crate::desired::UID;
 use crate::queue::Next;
 use crate::reconcile::{Context, ReconcileError};
 use crate::world::ledger::see;
 use crate::world::{Key, Name};
-use quota::ledger::{Claim, Ledger, Live, Refusal};
+use quota::ledger::{Ledger, Live, Refusal};
 use quota::queue::{Selection, take_while_fits};
 use quota::uid::Uid;
-use quota::vector::Vector;
+use quota::vector::{Vector, VectorError};
 use quota::verdict::Verdict;
 
 /// What the tenant has and asks for.
 pub mod survey;
+/// Whether a reservation covers what is about to be written.
+pub mod cover;
+/// What is really gone.
+pub mod gone;
+/// A ledger that was lost, found again.
+pub mod refound;
 
-use survey::{Member, Survey};
+use survey::{Member, Survey, Told};
 
-/// Attempts to swap before others get their turn.
-const SWAP_ATTEMPTS: usize = 8;
+/// Passes over one ledger before others get their turn.
+const PASSES: usize = 8;
 /// Wait before looking again whether the pods of a function that is gone are gone too.
 const PODS_GOING: Duration = Duration::from_secs(1);
 
@@ -38,7 +40,7 @@ const PODS_GOING: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum AdmissionError {
     /// The API server refused or could not be asked.
-    #[error("cannot {verb} the ledger of {namespace}")]
+    #[error("cannot {verb} {namespace}")]
     Call {
         /// What was tried.
         verb: &'static str,
@@ -55,10 +57,25 @@ pub enum AdmissionError {
     Refused(#[from] Refusal),
 }
 
+/// What the API server itself says, as far as it matters for this pass.
+#[derive(Default)]
+struct Facts {
+    /// What runs, if the ledger was lost.
+    refound: Option<Vec<Live>>,
+    /// Who holds something and is gone for good.
+    gone: Vec<Uid>,
+    /// Whose end is marked, and of whom nothing is left.
+    ended: Vec<Uid>,
+    /// Pods of those that could hold less.
+    pods: BTreeMap<Uid, usize>,
+}
+
 /// What is to become of a ledger.
 struct Plan {
     next: Ledger,
     selection: Selection,
+    /// Somebody holds more than it needs, and the rest is about to go.
+    waits_for_pods: bool,
 }
 
 /// Brings the ledger of the tenant `id` in order.
@@ -66,45 +83,76 @@ struct Plan {
 /// # Errors
 /// If the API server refuses something, or others keep writing the ledger.
 pub async fn reconcile(context: &Context, id: &str) -> Result<Next, ReconcileError> {
-    let Some(survey) = survey::take(&context.world, id) else { return Ok(Next::Settled) };
-    let going = still_going(context, &survey).await?;
-    for _ in 0..SWAP_ATTEMPTS {
-        let found = context.world.tables().ledgers.get(&survey.ledger_name());
-        let before = found.as_ref().and_then(|seen| seen.view.ledger.clone().ok());
-        let plan = match plan(before.as_ref(), context.epoch, &survey, &going) {
+    let mut namespace = String::new();
+    for _ in 0..PASSES {
+        let Some(survey) = survey::take(&context.world, id, context.max_pass) else { return Ok(Next::Settled) };
+        let Some(facts) = facts(context, &survey).await? else { continue };
+        let before = survey.ledger();
+        let plan = match plan(before.as_ref(), context.epoch, &survey, &facts) {
             Ok(plan) => plan,
             Err(Refusal::Deposed { .. }) => return Ok(Next::Settled),
             Err(refusal) => return Err(AdmissionError::from(refusal).into()),
         };
-        let version = found.as_ref().map(|seen| seen.resource_version);
-        let told = found.as_ref().map(|seen| seen.view.queued);
+        let told = survey.found.as_ref().map(|seen| seen.view.queued);
         let queued = i64::try_from(plan.selection.blocked.len()).unwrap_or(i64::MAX);
         let news = before.as_ref() != Some(&plan.next) || told != Some(queued);
-        if news && !swap(context, &survey, version, &plan.next, queued).await? {
+        if news && !swap(context, &survey, &plan.next, queued).await? {
             context.metrics.ledger_conflict();
+            namespace = survey.namespace;
             continue;
         }
         tell(context, id, &survey, &plan, before.as_ref());
-        return Ok(if going.is_empty() { Next::Settled } else { Next::After(PODS_GOING) });
+        if facts.gone.is_empty() {
+            let waits = plan.waits_for_pods || plan.next.reservations().values().any(|r| r.is_ending());
+            return Ok(if waits { Next::After(PODS_GOING) } else { Next::Settled });
+        }
+        // Their end is marked now: whether anything is left of them counts only from here on.
     }
-    Err(AdmissionError::Contended(survey.namespace).into())
+    if namespace.is_empty() { Ok(Next::After(PODS_GOING)) } else { Err(AdmissionError::Contended(namespace).into()) }
+}
+
+/// Asks the API server what no watch can be trusted with; nothing if the ledger turned out to be another one.
+async fn facts(context: &Context, survey: &Survey) -> Result<Option<Facts>, ReconcileError> {
+    let namespace = survey.namespace.as_str();
+    let Some(ledger) = survey.ledger() else {
+        return match context.reader.read(namespace).await? {
+            Some(_) => Ok(None),
+            None => {
+                let refound = Some(refound::everything(context, namespace).await?);
+                Ok(Some(Facts { refound, ..Facts::default() }))
+            }
+        };
+    };
+    let gone = gone::functions_of(context, namespace, &survey.orphans).await?;
+    let ended = gone::entirely(context, namespace, &survey.ending).await?;
+    let less: Vec<Uid> = survey.members.iter().filter(|m| m.shrinks(&ledger).is_some()).map(|m| m.uid).collect();
+    let pods = gone::pods_of(context, namespace, &less).await?;
+    Ok(Some(Facts { refound: None, gone, ended, pods }))
 }
 
 /// The ledger as it should be: limits followed, the unneeded given back, those that fit admitted. Pure.
-fn plan(before: Option<&Ledger>, epoch: u64, survey: &Survey, going: &[Uid]) -> Result<Plan, Refusal> {
+fn plan(before: Option<&Ledger>, epoch: u64, survey: &Survey, facts: &Facts) -> Result<Plan, Refusal> {
     let lost = Ledger::new(survey.hard, 0);
     let mut ledger = before.unwrap_or(&lost).clone();
     if ledger.epoch() < epoch {
-        let live: Vec<Live> = survey.members.iter().map(Member::live).collect();
+        let cached = || survey.members.iter().map(Member::live).collect();
+        let live: Vec<Live> = facts.refound.clone().unwrap_or_else(cached);
         ledger = ledger.rebuild(epoch, &live)?.ledger;
     }
     ledger = ledger.with_hard(epoch, survey.hard)?;
-    for uid in survey.orphans.iter().filter(|uid| !going.contains(uid)) {
+    for uid in &facts.gone {
+        ledger = ledger.end(epoch, *uid)?;
+    }
+    for uid in &facts.ended {
         ledger = ledger.release(epoch, *uid)?;
     }
+    let mut waits_for_pods = false;
     for member in &survey.members {
-        if let Some(claim) = member.shrinks(&ledger) {
+        let Some(claim) = member.shrinks(&ledger).filter(|_| facts.refound.is_none()) else { continue };
+        if facts.pods.get(&member.uid).is_none_or(|pods| *pods <= member.demand.replicas as usize) {
             ledger = ledger.resize(epoch, &claim)?;
+        } else {
+            waits_for_pods = true;
         }
     }
     let waiting: Vec<_> = survey.members.iter().filter_map(|m| m.waiting(&ledger, survey.now)).collect();
@@ -118,22 +166,13 @@ fn plan(before: Option<&Ledger>, epoch: u64, survey: &Survey, going: &[Uid]) -> 
             ledger = ledger.admit(epoch, &[claim])?;
         }
     }
-    Ok(Plan { next: ledger, selection })
+    Ok(Plan { next: ledger, selection, waits_for_pods })
 }
 
 /// Writes the ledger over the version that was read; false if that is not the newest, which is then known.
-async fn swap(
-    context: &Context,
-    survey: &Survey,
-    version: Option<u64>,
-    next: &Ledger,
-    queued: i64,
-) -> Result<bool, AdmissionError> {
+async fn swap(context: &Context, survey: &Survey, next: &Ledger, queued: i64) -> Result<bool, AdmissionError> {
     let api: Api<QuotaLedger> = Api::namespaced(context.client.clone(), &survey.namespace);
-    let failed = |verb| {
-        let namespace = survey.namespace.clone();
-        move |source| AdmissionError::Call { verb, namespace, source: Box::new(source) }
-    };
+    let version = survey.found.as_ref().map(|seen| seen.resource_version);
     let mut object = QuotaLedger::new(LEDGER_NAME, spec(next, queued));
     object.metadata.labels = Some([(labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_VALUE.to_owned())].into());
     object.metadata.resource_version = version.map(|version| version.to_string());
@@ -151,7 +190,7 @@ async fn swap(
         Err(kube::Error::Api(status))
             if status.is_conflict() || status.is_already_exists() || status.is_not_found() =>
         {
-            match api.get_opt(LEDGER_NAME).await.map_err(failed("get"))? {
+            match api.get_opt(LEDGER_NAME).await.map_err(call("read the ledger of", &survey.namespace))? {
                 Some(found) => {
                     let (name, seen) = see(&found);
                     context.world.record_ledger(name, seen);
@@ -163,7 +202,7 @@ async fn swap(
         // Whatever became of it is read again before anything is decided.
         Err(source) => {
             context.world.forget_ledger(&survey.ledger_name());
-            Err(failed("write")(source))
+            Err(call("write the ledger of", &survey.namespace)(source))
         }
     }
 }
@@ -181,45 +220,15 @@ fn spec(ledger: &Ledger, queued: i64) -> QuotaLedgerSpec {
     }
 }
 
-/// Those that hold something, are gone, and whose pods are not. Asked of the API server itself: a reservation is
-/// never given back on what a watch may not have seen yet. ReplicaSets first, for they make pods.
-async fn still_going(context: &Context, survey: &Survey) -> Result<Vec<Uid>, AdmissionError> {
-    let mut going = Vec::new();
-    for uid in &survey.orphans {
-        let of_it = ListParams::default().labels(&format!("{UID}={uid}")).limit(1);
-        let failed = |source| AdmissionError::Call {
-            verb: "read the pods in",
-            namespace: survey.namespace.clone(),
-            source: Box::new(source),
-        };
-        let sets: Api<ReplicaSet> = Api::namespaced(context.client.clone(), &survey.namespace);
-        let pods: Api<Pod> = Api::namespaced(context.client.clone(), &survey.namespace);
-        let busy = survey.deployed.contains(uid)
-            || !sets.list_metadata(&of_it).await.map_err(failed)?.items.is_empty()
-            || !pods.list_metadata(&of_it).await.map_err(failed)?.items.is_empty();
-        if busy {
-            going.push(*uid);
-        }
-    }
-    Ok(going)
-}
-
 /// Tells functions what was decided about them, and the tenant whether it is over its quota.
 fn tell(context: &Context, id: &str, survey: &Survey, plan: &Plan, before: Option<&Ledger>) {
     let name_of: HashMap<Uid, &Name> = survey.members.iter().map(|m| (m.uid, &m.name)).collect();
     let named = |uid: Uid| name_of.get(&uid).map(|name| name.name.clone());
     for member in &survey.members {
-        let demand = member.demand;
-        let verdict = Verdict::of(&plan.next, &plan.selection, member.uid, &demand);
-        let told = survey::Told {
-            uid: member.uid,
-            generation: member.generation,
-            reason: verdict.reason(),
-            admitted: matches!(verdict, Verdict::Admitted { .. }),
-            message: verdict.message(named),
-        };
+        let (told, label) = decision(member, plan, named);
+        let admitted = told.admitted;
         if context.world.tell(&member.name, told) {
-            context.metrics.admission(verdict.label());
+            context.metrics.admission(label, admitted.then(|| member.waited(survey.now)));
         }
         let held = |ledger: &Ledger| ledger.reservations().get(&member.uid).copied();
         if before.and_then(held) != held(&plan.next) {
@@ -231,12 +240,25 @@ fn tell(context: &Context, id: &str, survey: &Survey, plan: &Plan, before: Optio
     }
 }
 
-/// A claim for what is wanted now.
-fn claim(member: &Member, wants: Vector) -> Claim {
-    Claim { uid: member.uid, generation: member.generation, wants }
+/// What was decided about one function, for its status and, in one word, for the metrics.
+fn decision(member: &Member, plan: &Plan, named: impl Fn(Uid) -> Option<String>) -> (Told, &'static str) {
+    let told =
+        |reason, admitted, message| Told { uid: member.uid, generation: member.generation, reason, admitted, message };
+    if let Some(refusal) = member.refusal(&plan.next) {
+        return (told(refusal.reason, false, refusal.message.clone()), "refused");
+    }
+    let verdict = Verdict::of(&plan.next, &plan.selection, member.uid, &member.demand);
+    let admitted = matches!(verdict, Verdict::Admitted { .. });
+    (told(verdict.reason(), admitted, verdict.message(named)), verdict.label())
 }
 
-/// Seconds since a time, none if it lies ahead.
-fn seconds_since(time: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(time)).unwrap_or_default()
+/// A call about a namespace that failed.
+fn call(verb: &'static str, namespace: &str) -> impl FnOnce(kube::Error) -> AdmissionError {
+    let namespace = namespace.to_owned();
+    move |source| AdmissionError::Call { verb, namespace, source: Box::new(source) }
+}
+
+/// What runs cannot be added up.
+fn too_large(error: VectorError) -> AdmissionError {
+    AdmissionError::Refused(Refusal::Overflow(error))
 }

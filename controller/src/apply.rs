@@ -1,12 +1,11 @@
 //! Makes one object be as it should: server-side apply under one field manager, and only where something differs.
 //! What others added to fields that are ours is taken out again. Never touches an object that another one
-//! controls, and never deletes one but by its identity.
+//! controls, and never deletes one but by its identity. Deployments have a way of their own: [`fenced`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eventflow_api::labels;
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
@@ -16,14 +15,14 @@ use crate::world::child::{Child, ChildKind, ChildView, digest_of, see};
 use crate::world::table::Seen;
 use crate::world::{Name, World};
 
+/// Deployments, which must not outgrow what is reserved.
+pub mod fenced;
+
 /// Most differences remembered as not ours to mend.
 const TOLERATED_MAX: usize = 10_000;
 
 /// Attempts to write an object whole while others write it too.
 const REPLACE_ATTEMPTS: usize = 5;
-
-/// Attempts to write a Deployment while others write it too.
-const ATTEMPTS: usize = 5;
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,26 +39,9 @@ pub enum ApplyError {
         /// What went wrong.
         source: Box<kube::Error>,
     },
-    /// Others wrote the object each time.
-    #[error("the {kind:?} {}/{} was written by others each time", .name.namespace, .name.name)]
-    Contended {
-        /// Which kind.
-        kind: ChildKind,
-        /// Which object.
-        name: Name,
-    },
     /// An object could not be written as JSON.
     #[error("cannot write an object as JSON")]
     Json(#[from] serde_json::Error),
-}
-
-impl ApplyError {
-    /// Whether the object was not as it was read, or was there although it was not.
-    fn is_conflict(&self) -> bool {
-        let ApplyError::Call { source, .. } = self else { return false };
-        matches!(&**source, kube::Error::Api(status)
-            if status.is_conflict() || status.is_already_exists() || status.is_not_found())
-    }
 }
 
 /// What became of an object.
@@ -94,68 +76,28 @@ impl Applier {
     /// If the API server refuses or cannot be asked.
     pub async fn ensure<K: Child>(&self, desired: &K) -> Result<Applied, ApplyError> {
         let (name, wanted) = see(desired);
-        // Creating a Deployment tells by itself whether something has its name.
-        let mut ask = K::KIND != ChildKind::Deployment;
-        for _ in 0..ATTEMPTS {
-            let known = self.world.tables().children(K::KIND).get(&name);
-            let found = match known {
-                Some(known) => Some(known),
-                // Not known to the watch, which selects by our label: something else may have the name.
-                None if guarded(K::KIND) && ask => self.get::<K>(&name).await?,
-                None => None,
-            };
-            if let Some(found) = &found {
-                match standing(K::KIND, found, &wanted) {
-                    Standing::Foreign => return Ok(Applied::Foreign),
-                    Standing::Former => {
-                        self.delete::<K>(&name, &found.uid).await?;
-                        return Ok(Applied::Leaving);
-                    }
-                    Standing::Leaving => return Ok(Applied::Leaving),
-                    Standing::Ours if self.agrees(wanted.view.digest, found.view.digest) => {
-                        return Ok(Applied::InPlace(found.clone()));
-                    }
-                    Standing::Ours => (),
+        let known = self.world.tables().children(K::KIND).get(&name);
+        let found = match known {
+            Some(known) => Some(known),
+            // Not known to the watch, which selects by our label: something else may have the name.
+            None if guarded(K::KIND) => self.get::<K>(&name).await?,
+            None => None,
+        };
+        if let Some(found) = &found {
+            match standing(K::KIND, found, &wanted) {
+                Standing::Foreign => return Ok(Applied::Foreign),
+                Standing::Former => {
+                    self.delete::<K>(&name, &found.uid).await?;
+                    return Ok(Applied::Leaving);
                 }
-            }
-            match self.write(desired, &name, wanted.view.digest, found.as_deref()).await {
-                Ok(written) => return Ok(Applied::InPlace(written)),
-                Err(error) if K::KIND == ChildKind::Deployment && error.is_conflict() => {
-                    self.refresh::<K>(&name).await?;
-                    ask = true;
+                Standing::Leaving => return Ok(Applied::Leaving),
+                Standing::Ours if self.agrees(wanted.view.digest, found.view.digest) => {
+                    return Ok(Applied::InPlace(found.clone()));
                 }
-                Err(error) => return Err(error),
+                Standing::Ours => (),
             }
         }
-        Err(ApplyError::Contended { kind: K::KIND, name })
-    }
-
-    /// Lets a Deployment run no more than so many pods, whatever else it says.
-    ///
-    /// # Errors
-    /// If the API server refuses or cannot be asked.
-    pub async fn scale_down(&self, name: &Name, replicas: u32) -> Result<(), ApplyError> {
-        let api = Deployment::api(self.client.clone(), &name.namespace);
-        let params =
-            PatchParams { field_manager: Some(labels::CONTROLLER_MANAGER.to_owned()), ..PatchParams::default() };
-        let patch = Patch::Merge(serde_json::json!({"spec": {"replicas": replicas}}));
-        match api.patch(&name.name, &params, &patch).await {
-            Ok(written) => self.world.record(&written),
-            Err(kube::Error::Api(status)) if status.is_not_found() => (),
-            Err(source) => return Err(failed::<Deployment>("scale", name, source)),
-        }
-        Ok(())
-    }
-
-    /// Reads an object again that others have written.
-    async fn refresh<K: Child>(&self, name: &Name) -> Result<(), ApplyError> {
-        let object = K::api(self.client.clone(), &name.namespace).get_opt(&name.name).await;
-        match object.map_err(|source| failed::<K>("get", name, source))? {
-            // What lacks our label is not watched: it is not remembered either.
-            Some(object) if object.labels().contains_key(labels::MANAGED_BY) => self.world.record(&object),
-            _ => self.world.forget(K::KIND, name),
-        }
-        Ok(())
+        self.write(desired, &name, wanted.view.digest).await.map(Applied::InPlace)
     }
 
     /// Deletes the object of that name if it is the one of that identity; it may be gone already.
@@ -183,22 +125,10 @@ impl Applier {
         desired: &K,
         name: &Name,
         wanted: Digest,
-        found: Option<&Seen<ChildView>>,
     ) -> Result<Arc<Seen<ChildView>>, ApplyError> {
         let api = K::api(self.client.clone(), &name.namespace);
         let params = PatchParams::apply(labels::CONTROLLER_MANAGER).force();
-        let applied = match found {
-            // A Deployment is never written over one that was not read: whoever wrote it meanwhile may know better.
-            None if K::KIND == ChildKind::Deployment => api.create(&post(), desired).await,
-            // Nor is it applied: what is to go would go only with a second write, and each write starts a roll-out.
-            Some(found) if K::KIND == ChildKind::Deployment => {
-                let mut current = api.get(&name.name).await.map_err(|source| failed::<K>("get", name, source))?;
-                current.meta_mut().resource_version = Some(found.resource_version.to_string());
-                let whole: K = serde_json::from_value(whole(&current, desired)?)?;
-                api.replace(&name.name, &post(), &whole).await
-            }
-            _ => api.patch(&name.name, &params, &Patch::Apply(desired)).await,
-        };
+        let applied = api.patch(&name.name, &params, &Patch::Apply(desired)).await;
         let mut written: K = match applied {
             Ok(applied) => applied,
             // What we set may contradict what others added. Writing it whole tells whether that is all.
@@ -283,8 +213,10 @@ fn standing(kind: ChildKind, found: &Seen<ChildView>, wanted: &Seen<ChildView>) 
         };
     }
     // Written for a newer spec than ours: what we know is out of date, and the watch will tell.
-    let stamp = |view: &ChildView| view.rollout.as_ref().and_then(|rollout| rollout.generation);
-    if found.deleting || stamp(found) > stamp(wanted) { Standing::Leaving } else { Standing::Ours }
+    let generation =
+        |view: &ChildView| view.rollout.as_ref().and_then(|rollout| rollout.generation).unwrap_or_default();
+    let follows = quota::fence::may_follow(generation(found), generation(wanted));
+    if found.deleting || !follows { Standing::Leaving } else { Standing::Ours }
 }
 
 /// The object as it is, with everything that we decide as it should be.

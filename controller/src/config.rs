@@ -41,6 +41,9 @@ pub struct WorkConfig {
     /// Time without progress after which a roll-out counts as failed.
     #[arg(long, env = "EVENTFLOW_PROGRESS_DEADLINE", default_value = "120s", value_parser = humantime::parse_duration)]
     pub progress_deadline: Duration,
+    /// Time for which a function that waits for quota may be passed by smaller ones behind it; then it blocks them.
+    #[arg(long, env = "EVENTFLOW_MAX_PASS", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub max_pass: Duration,
     /// Longest time that work under way may take at the end.
     #[arg(long, env = "EVENTFLOW_DRAIN_TIMEOUT", default_value = "20s", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
@@ -118,6 +121,7 @@ mod tests {
     fn the_defaults_are_the_documented_ones() {
         let config = Config::try_parse_from(["controller"]).unwrap();
         assert_eq!((config.work.concurrency, config.work.watch_timeout.as_secs()), (32, 200));
+        assert_eq!(config.work.max_pass, quota::queue::MAX_PASS_DEFAULT);
         assert_eq!(config.admin.admin_listen.to_string(), "127.0.0.1:9091");
         assert_eq!(config.lease.lease_namespace, "kube-system");
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use eventflow_api::function::Phase;
+use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,6 +13,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::world::{Key, World};
+
+/// Quota in figures.
+pub mod quota;
+
+use quota::QuotaGauges;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
@@ -28,6 +34,9 @@ struct Told {
     verdict: String,
 }
 
+/// Buckets of the wait for quota, in seconds: at once, or until something goes.
+const WAITED: [f64; 9] = [0.0, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 86_400.0];
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -38,7 +47,9 @@ pub struct Metrics {
     phases: Family<InPhase, Gauge>,
     watch_errors: Family<Kind, Counter<u64, AtomicU64>>,
     admissions: Family<Told, Counter<u64, AtomicU64>>,
+    waited: Histogram,
     conflicts: Counter<u64, AtomicU64>,
+    quota: QuotaGauges,
     queue: Gauge,
     leader: Gauge,
 }
@@ -54,7 +65,9 @@ impl Default for Metrics {
             phases: Family::default(),
             watch_errors: Family::default(),
             admissions: Family::default(),
+            waited: Histogram::new(WAITED.into_iter()),
             conflicts: Counter::default(),
+            quota: QuotaGauges::default(),
             queue: Gauge::default(),
             leader: Gauge::default(),
         };
@@ -72,7 +85,10 @@ impl Metrics {
         r.register("eventflow_functions_phase", "Functions by phase", self.phases.clone());
         r.register("eventflow_watch_errors", "Interruptions of watches", self.watch_errors.clone());
         r.register("eventflow_admissions", "Verdicts on functions", self.admissions.clone());
+        let waited = "Time that what was admitted had waited for quota";
+        r.register("eventflow_admission_wait_seconds", waited, self.waited.clone());
         r.register("eventflow_ledger_conflicts", "Swaps of a ledger that others had written", self.conflicts.clone());
+        self.quota.register(r);
         r.register("eventflow_queue_depth", "Objects that wait to be brought in order", self.queue.clone());
         r.register("eventflow_leader", "1 while this controller works", self.leader.clone());
     }
@@ -97,9 +113,12 @@ impl Metrics {
         self.watch_errors.get_or_create(&Kind { kind: kind.to_lowercase() }).inc();
     }
 
-    /// A verdict was given.
-    pub fn admission(&self, verdict: &'static str) {
+    /// A verdict was given; one that admits, after so long a wait.
+    pub fn admission(&self, verdict: &'static str, waited: Option<Duration>) {
         self.admissions.get_or_create(&Told { verdict: verdict.to_owned() }).inc();
+        if let Some(waited) = waited {
+            self.waited.observe(waited.as_secs_f64());
+        }
     }
 
     /// A swap of a ledger failed, since others had written it.
@@ -124,6 +143,7 @@ impl Metrics {
             let label = InPhase { phase: format!("{phase:?}") };
             self.phases.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        self.quota.observe(&world.tables(), Timestamp::now());
         self.queue.set(i64::try_from(world.queue.len()).unwrap_or(i64::MAX));
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::Client;
 
+use crate::admission::cover::Reader;
 use crate::admission::{self, AdmissionError};
 use crate::apply::{Applier, ApplyError};
 use crate::desired::Surroundings;
@@ -14,7 +15,7 @@ use crate::lease::Tenure;
 use crate::metrics::Metrics;
 use crate::queue::Next;
 use crate::status::write::StatusError;
-use crate::world::{Key, World};
+use crate::world::{Key, Name, World};
 
 /// Functions.
 pub mod function;
@@ -32,6 +33,8 @@ pub struct Context {
     pub world: Arc<World>,
     /// Writes objects.
     pub applier: Applier,
+    /// Reads ledgers afresh.
+    pub reader: Reader,
     /// Tells transitions.
     pub events: Events,
     /// What is the same for every tenant.
@@ -40,6 +43,8 @@ pub struct Context {
     pub epoch: u64,
     /// How long this leader may act.
     pub tenure: Tenure,
+    /// How long one that waits for quota may be passed by smaller ones.
+    pub max_pass: Duration,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -56,6 +61,9 @@ pub enum ReconcileError {
     /// The status could not be written.
     #[error(transparent)]
     Status(#[from] StatusError),
+    /// Others wrote a Deployment each time.
+    #[error("the Deployment of {}/{} was written by others each time", .0.namespace, .0.name)]
+    Contended(Name),
 }
 
 /// Brings one object in order.

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument;
 
 use crate::admin::{self, Admin};
+use crate::admission::cover::Reader;
 use crate::apply::Applier;
 use crate::cidr::Cidr;
 use crate::config::{Config, NetworkConfig};
@@ -80,8 +81,20 @@ pub async fn run(config: Config, client: Client, stop: impl Future<Output = ()>)
             synced(&world).await;
             world.enqueue_all();
             let applier = Applier::new(client.clone(), world.clone());
-            let (world, metrics) = (world.clone(), metrics.clone());
-            let context = Arc::new(Context { client, world, applier, events, surroundings, epoch, tenure, metrics });
+            let reader = Reader::new(client.clone(), world.clone());
+            let (world, metrics, max_pass) = (world.clone(), metrics.clone(), config.work.max_pass);
+            let context = Arc::new(Context {
+                client,
+                world,
+                applier,
+                reader,
+                events,
+                surroundings,
+                epoch,
+                tenure,
+                max_pass,
+                metrics,
+            });
             for _ in 0..config.work.concurrency {
                 workers.spawn(work(context.clone()));
             }

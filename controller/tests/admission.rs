@@ -5,81 +5,22 @@
 
 mod common;
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{
-    client, create, eventually, function_object, install, merge, reason, report_pods, serving, tenant, unique, until,
-};
+use common::quota::{api, asking, cluster, is_told, ledger, one_cpu, replicas};
+use common::{create, eventually, function_object, merge, reason, report_pods, serving, unique, until};
 use eventflow_api::condition::{ConditionStatus, ConditionType, Reason, find};
 use eventflow_api::function::{Function, Phase};
 use eventflow_api::ledger::QuotaLedger;
 use eventflow_api::tenant::Tenant;
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use kube::{Api, Client, ResourceExt};
-use quota::ledger::Ledger;
+use kube::{Api, ResourceExt};
 use quota::packed;
-use serde_json::{Value, json};
-
-/// A connection to a cluster in which a controller works.
-async fn cluster() -> Client {
-    static CONTROLLER: OnceLock<()> = OnceLock::new();
-    CONTROLLER.get_or_init(|| {
-        let (started, wait) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            runtime.block_on(async {
-                let client = client().await;
-                install(&client).await;
-                started.send(()).unwrap();
-                // Of a later epoch than any controller before it.
-                let config = common::config(
-                    "admission-tests",
-                    &["--lease-duration", "4s", "--lease-renew-deadline", "3s", "--lease-retry-period", "500ms"],
-                );
-                controller::run::run(config, client, std::future::pending()).await.unwrap();
-            });
-        });
-        wait.recv().unwrap();
-    });
-    client().await
-}
-
-fn api<K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(
-    client: &Client,
-    namespace: &str,
-) -> Api<K> {
-    Api::namespaced(client.clone(), namespace)
-}
-
-/// A tenant with room for 1 CPU, and ten times what is needed of everything else.
-async fn one_cpu(client: &Client) -> (String, String) {
-    let quota = json!({"cpuRequests": "1", "memoryRequests": "100Gi", "cpuLimits": "100", "memoryLimits": "100Gi"});
-    tenant(client, json!({"quota": quota})).await
-}
-
-fn asking(replicas: u32, cpu: &str) -> Value {
-    json!({"image": "a:1", "replicas": replicas, "resources": {"cpuRequest": cpu}})
-}
-
-async fn ledger(client: &Client, namespace: &str) -> Ledger {
-    let ledgers = api::<QuotaLedger>(client, namespace);
-    let found = until(&ledgers, "ledger", "there is a ledger", |_| true).await;
-    packed::decode(&found.spec.packed).unwrap()
-}
-
-fn replicas(deployment: &Deployment) -> i32 {
-    deployment.spec.as_ref().unwrap().replicas.unwrap()
-}
-
-async fn is_told(functions: &Api<Function>, name: &str, expected: Reason) -> Function {
-    until(functions, name, &format!("{expected} is told of {name}"), |f| reason(f) == Some(expected)).await
-}
+use serde_json::json;
 
 #[tokio::test]
 async fn what_can_never_fit_is_refused_whole() {

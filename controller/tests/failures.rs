@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
+use controller::admission::cover::Reader;
 use controller::apply::Applier;
 use controller::desired::Surroundings;
 use controller::events::Events;
@@ -64,6 +65,16 @@ fn function() -> Value {
         "spec": {"image": "a:1"}})
 }
 
+/// The ledger of `epoch`, in which the function holds what it needs for `generation`.
+fn ledger(epoch: u64, generation: u64) -> Value {
+    let wants = Vector { pods: 1, functions: 1, ..Vector::of_pod(&PodResources::default()) };
+    let claim = Claim { uid: UID.parse().unwrap(), generation, wants };
+    let ledger = Ledger::new(wants, epoch).admit(epoch, &[claim]).unwrap();
+    json!({"apiVersion": "eventflow.eventflow.io/v1alpha1", "kind": "QuotaLedger",
+        "metadata": {"name": "ledger", "namespace": "tenant-a", "uid": "l-uid", "resourceVersion": "3"},
+        "spec": {"packed": packed::encode(&ledger), "epoch": epoch, "seq": 1, "hard": {}, "reserved": {}, "queued": 0}})
+}
+
 /// A world with a tenant that is set up and a function that has nothing yet.
 fn world() -> Arc<World> {
     let world = Arc::new(World::default());
@@ -80,11 +91,7 @@ fn world() -> Arc<World> {
     );
     let (name, seen) = views::function(serde_json::from_value(function()).unwrap());
     world.functions(Change::Applied(name, seen));
-    let wants = Vector { pods: 1, functions: 1, ..Vector::of_pod(&PodResources::default()) };
-    let claim = Claim { uid: UID.parse().unwrap(), generation: 1, wants };
-    let ledger = Ledger::new(wants, 1).admit(1, &[claim]).unwrap();
-    let ledger = json!({"metadata": {"name": "ledger", "namespace": "tenant-a", "uid": "l-uid", "resourceVersion": "3"},
-        "spec": {"packed": packed::encode(&ledger)}});
+    let ledger = ledger(1, 1);
     let (name, seen) = controller::world::ledger::read(serde_json::from_value(ledger).unwrap());
     world.ledgers(Change::Applied(name, seen));
     world
@@ -94,12 +101,14 @@ fn context(client: Client, world: &Arc<World>) -> Context {
     let (events, _task) = Events::new(client.clone(), "test");
     Context {
         applier: Applier::new(client.clone(), world.clone()),
+        reader: Reader::new(client.clone(), world.clone()),
         client,
         world: world.clone(),
         events,
         surroundings: Surroundings::default(),
         epoch: 1,
         tenure: Tenure::new(std::time::Duration::from_secs(3600)),
+        max_pass: std::time::Duration::from_secs(60),
         metrics: Arc::default(),
     }
 }
@@ -110,9 +119,10 @@ fn key() -> Key {
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/tenant-a/deployments";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/tenant-a/deployments/fn-f";
+const LEDGER: &str = "/apis/eventflow.eventflow.io/v1alpha1/namespaces/tenant-a/quotaledgers/ledger";
 const STATUS: &str = "/apis/eventflow.eventflow.io/v1alpha1/namespaces/tenant-a/functions/f/status";
 
-/// What the API server makes of the Deployment: exactly what was sent.
+/// What the API server makes of the Deployment once it has its pods: exactly what was sent.
 fn applied() -> Value {
     let world = world();
     let name = Name { namespace: "tenant-a".into(), name: "f".into() };
@@ -121,18 +131,36 @@ fn applied() -> Value {
     let mut object = json!(controller::desired::function(&valid, &Surroundings::default()).deployment);
     object["metadata"]["uid"] = "d-uid".into();
     object["metadata"]["resourceVersion"] = "9".into();
+    object["metadata"]["annotations"]["eventflow.io/mark"] = "after".into();
     object
+}
+
+/// The same as it is made: without pods.
+fn born() -> Value {
+    let mut object = applied();
+    object["metadata"]["resourceVersion"] = "8".into();
+    object["metadata"]["annotations"]["eventflow.io/mark"] = "before".into();
+    object["spec"]["replicas"] = 0.into();
+    object
+}
+
+/// How a Deployment comes to be.
+fn made() -> Vec<Step> {
+    vec![
+        Step(Method::POST, DEPLOYMENTS, 201, born()),
+        Step(Method::GET, LEDGER, 200, ledger(1, 1)),
+        Step(Method::PATCH, DEPLOYMENT, 200, applied()),
+    ]
 }
 
 #[tokio::test]
 async fn a_refused_write_is_an_error_and_the_next_run_goes_on() {
     for (code, reason) in [(500, "InternalError"), (403, "Forbidden"), (400, "BadRequest")] {
         let world = world();
-        let (client, left) = scripted(vec![
-            Step(Method::POST, DEPLOYMENTS, code, failure(code, reason)),
-            Step(Method::POST, DEPLOYMENTS, 201, applied()),
-            Step(Method::PATCH, STATUS, 200, function()),
-        ]);
+        let mut steps = vec![Step(Method::POST, DEPLOYMENTS, code, failure(code, reason))];
+        steps.extend(made());
+        steps.push(Step(Method::PATCH, STATUS, 200, function()));
+        let (client, left) = scripted(steps);
         let context = context(client, &world);
         let error = reconcile(&context, &key()).await.unwrap_err();
         assert!(controller::telemetry::chain(&error).contains(&format!("no ({code})")));
@@ -142,13 +170,44 @@ async fn a_refused_write_is_an_error_and_the_next_run_goes_on() {
 }
 
 #[tokio::test]
-async fn a_failed_status_write_is_an_error_and_makes_nothing_twice() {
+async fn a_controller_that_was_paused_gives_no_pods() {
+    // Another one leads by now, or the reservation is gone.
+    for now in [ledger(2, 1), ledger(1, 0)] {
+        let world = world();
+        let (client, left) =
+            scripted(vec![Step(Method::POST, DEPLOYMENTS, 201, born()), Step(Method::GET, LEDGER, 200, now)]);
+        assert_eq!(reconcile(&context(client, &world), &key()).await.unwrap(), Next::Settled);
+        assert!(left.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_deployment_that_others_wrote_is_read_again_before_it_is_given_pods() {
     let world = world();
+    let mut touched = born();
+    touched["metadata"]["annotations"]["eventflow.io/mark"] = "touched".into();
     let (client, left) = scripted(vec![
-        Step(Method::POST, DEPLOYMENTS, 201, applied()),
-        Step(Method::PATCH, STATUS, 500, failure(500, "InternalError")),
+        Step(Method::POST, DEPLOYMENTS, 201, born()),
+        Step(Method::GET, LEDGER, 200, ledger(1, 1)),
+        Step(Method::PATCH, DEPLOYMENT, 422, failure(422, "Invalid")),
+        Step(Method::GET, DEPLOYMENT, 200, touched.clone()),
+        // From the start.
+        Step(Method::GET, DEPLOYMENT, 200, touched),
+        Step(Method::GET, LEDGER, 200, ledger(1, 1)),
+        Step(Method::PUT, DEPLOYMENT, 200, applied()),
         Step(Method::PATCH, STATUS, 200, function()),
     ]);
+    reconcile(&context(client, &world), &key()).await.unwrap();
+    assert!(left.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_failed_status_write_is_an_error_and_makes_nothing_twice() {
+    let world = world();
+    let mut steps = made();
+    steps.push(Step(Method::PATCH, STATUS, 500, failure(500, "InternalError")));
+    steps.push(Step(Method::PATCH, STATUS, 200, function()));
+    let (client, left) = scripted(steps);
     let context = context(client, &world);
     reconcile(&context, &key()).await.unwrap_err();
     // Nothing of the Deployment is asked or written again: the answer to the write was remembered.
@@ -160,10 +219,9 @@ async fn a_failed_status_write_is_an_error_and_makes_nothing_twice() {
 async fn a_function_that_goes_meanwhile_is_no_error() {
     for (code, reason) in [(404, "NotFound"), (409, "Conflict")] {
         let world = world();
-        let (client, _) = scripted(vec![
-            Step(Method::POST, DEPLOYMENTS, 201, applied()),
-            Step(Method::PATCH, STATUS, code, failure(code, reason)),
-        ]);
+        let mut steps = made();
+        steps.push(Step(Method::PATCH, STATUS, code, failure(code, reason)));
+        let (client, _) = scripted(steps);
         assert_eq!(reconcile(&context(client, &world), &key()).await.unwrap(), Next::Settled);
     }
 }
@@ -174,9 +232,15 @@ async fn what_someone_changes_as_it_is_written_is_noted_and_not_fought() {
     changed["spec"]["template"]["spec"]["priorityClassName"] = "by-a-webhook".into();
     let world = world();
     let (client, left) = scripted(vec![
-        Step(Method::POST, DEPLOYMENTS, 201, changed.clone()),
+        Step(Method::POST, DEPLOYMENTS, 201, born()),
+        Step(Method::GET, LEDGER, 200, ledger(1, 1)),
+        Step(Method::PATCH, DEPLOYMENT, 200, changed.clone()),
+        Step(Method::GET, DEPLOYMENT, 200, changed.clone()),
+        Step(Method::GET, LEDGER, 200, ledger(1, 1)),
         Step(Method::PUT, DEPLOYMENT, 409, failure(409, "Conflict")),
         Step(Method::GET, DEPLOYMENT, 200, changed.clone()),
+        Step(Method::GET, DEPLOYMENT, 200, changed.clone()),
+        Step(Method::GET, LEDGER, 200, ledger(1, 1)),
         Step(Method::PUT, DEPLOYMENT, 200, changed),
         Step(Method::PATCH, STATUS, 200, function()),
         // The second run: the Deployment is taken as it is.
@@ -211,7 +275,6 @@ async fn a_foreign_deployment_is_only_read() {
     let world = world();
     let (client, left) = scripted(vec![
         Step(Method::POST, DEPLOYMENTS, 409, failure(409, "AlreadyExists")),
-        Step(Method::GET, DEPLOYMENT, 200, foreign.clone()),
         Step(Method::GET, DEPLOYMENT, 200, foreign),
         Step(Method::PATCH, STATUS, 200, function()),
     ]);

@@ -2,77 +2,27 @@
 //! Deployments from a controller that was paused between its swap and its next write, and wakes up when another one
 //! has long since shrunk or released the reservation. Rules, with what `tests/admission_model.rs` shows of them:
 //!
-//! 1. A Deployment carries the `Stamp` it was written for (an annotation). It is made with 0 replicas, and every
-//!    later write names the resourceVersion it was read at and obeys `Stamp::may_become`.
-//! 2. Replicas are set only if a ledger read **after** that resourceVersion says `crate::ledger::Ledger::covers`.
-//! 3. Before a reservation is released, or shrunk, the Deployment is written with `Stamp::Releasing` and 0 replicas
-//!    (made so, if there is none), or with the newer generation and its fewer replicas; then the pods beyond that
-//!    are waited for; then the ledger is swapped; then a released Deployment is deleted.
-//! 4. A lost ledger is rebuilt only after every Deployment of the tenant was written (any write moves its
-//!    resourceVersion) and from what those writes returned.
+//! 1. A Deployment carries the generation it was written for and a mark; every write of a controller sets another
+//!    mark. It is made with 0 replicas. Every later write is bound to the mark it was read with, and [`may_follow`].
+//! 2. Replicas are set only if a ledger read **after** that mark, of the writer's own epoch, says
+//!    [`crate::ledger::Ledger::covers`].
+//! 3. A reservation is shrunk only for the generation that its Deployment says, with its fewer replicas, and once the
+//!    pods beyond these are gone.
+//! 4. A reservation is released in two swaps: [`crate::ledger::Ledger::end`], from which on it covers nothing; then the
+//!    Deployment and its pods are seen to be gone; then [`crate::ledger::Ledger::release`].
+//! 5. A lost ledger is rebuilt only after every Deployment of the tenant got another mark, and from what those writes
+//!    returned.
 //!
 //! Why that is enough: whoever sets replicas read the Deployment, then the ledger, then wrote the Deployment
-//! unchanged since. Whoever takes a reservation away wrote the Deployment first. If that write came before the read,
-//! the stamp forbids the replicas; if after, the resourceVersion does; if after the replicas were set, its pods are
-//! seen and waited for.
+//! unchanged since. Whoever takes a reservation away first makes the ledger say less (a newer generation, or the end),
+//! then has the Deployment written for that or gone, then looks for pods. If the other read the ledger after the
+//! first of these, it is told no; if before, its write finds another mark, or none, or came early enough for its pods
+//! to be seen. The end is marked in the ledger and not by a Deployment without replicas, as one could think: what is
+//! gone costs no write that way, and its name need not be known.
 
-use std::fmt;
-use std::str::FromStr;
-
-/// What a Deployment was last written for. Ordered: what comes later is greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stamp {
-    /// That generation of the function's spec.
-    Generation(u64),
-    /// Its end: the function is being deleted.
-    Releasing,
-}
-
-/// Not a stamp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be a generation or \"releasing\"")]
-pub struct StampError;
-
-impl Stamp {
-    /// Whether a Deployment with this stamp may be written with `next`.
-    #[must_use]
-    pub fn may_become(self, next: Self) -> bool {
-        self <= next
-    }
-}
-
-impl fmt::Display for Stamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Generation(generation) => write!(f, "{generation}"),
-            Self::Releasing => f.write_str("releasing"),
-        }
-    }
-}
-
-impl FromStr for Stamp {
-    type Err = StampError;
-    fn from_str(text: &str) -> Result<Self, StampError> {
-        match text {
-            "releasing" => Ok(Self::Releasing),
-            digits => digits.parse().map(Self::Generation).map_err(|_| StampError),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn time_does_not_run_backwards() {
-        let order = [Stamp::Generation(1), Stamp::Generation(2), Stamp::Releasing];
-        for (i, a) in order.iter().enumerate() {
-            for (j, b) in order.iter().enumerate() {
-                assert_eq!(a.may_become(*b), i <= j, "{a} -> {b}");
-            }
-            assert_eq!(a.to_string().parse(), Ok(*a));
-        }
-        assert_eq!("x".parse::<Stamp>(), Err(StampError));
-    }
+/// Whether a Deployment written for the generation `found` may be written for the generation `next`: time does not
+/// run backwards.
+#[must_use]
+pub fn may_follow(found: u64, next: u64) -> bool {
+    found <= next
 }

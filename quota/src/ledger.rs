@@ -5,22 +5,34 @@
 //! - `Ledger::sum` is the sum of the reservations, and never overflows;
 //! - `Ledger::bounded_by`: in every dimension the sum is at most the larger of `hard` and the sum before;
 //! - `seq` grows with every change, `epoch` never falls;
-//! - a reservation never becomes smaller on behalf of an older generation than it was made for.
+//! - a reservation never becomes smaller on behalf of an older generation than it was made for, and is released only
+//!   after a change that marked it as ending.
 
 use std::collections::BTreeMap;
 
 use eventflow_api::admission::Dimension;
 
 use crate::uid::Uid;
-use crate::vector::{Shortfall, Vector, VectorError};
+use crate::vector::{AMOUNT_MAX, Shortfall, Vector, VectorError};
+
+/// The generation of a reservation that is being given back: newer than any of a spec.
+pub const ENDING: u64 = AMOUNT_MAX;
 
 /// What one function or run holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Reservation {
     /// How much.
     pub vector: Vector,
-    /// The newest generation of its spec that this was reserved for.
+    /// The newest generation of its spec that this was reserved for, or [`ENDING`].
     pub generation: u64,
+}
+
+impl Reservation {
+    /// Whether it is being given back: it is still charged, and nothing may grow on it any more.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.generation == ENDING
+    }
 }
 
 /// A wish to hold at least `wants`.
@@ -94,6 +106,9 @@ pub enum Refusal {
     /// It holds nothing, so there is nothing to resize.
     #[error("{0} holds no reservation")]
     NoReservation(Uid),
+    /// Its reservation was not marked as ending: something may still grow on it.
+    #[error("{0} was not marked as ending")]
+    NotEnding(Uid),
     /// Too large to be added up.
     #[error(transparent)]
     Overflow(#[from] VectorError),
@@ -176,11 +191,13 @@ impl Ledger {
         !self.sum.fits_within(&self.hard)
     }
 
-    /// Whether a Deployment of `uid` that charges `vector` may be written for `generation`: reserved by then, for that
-    /// generation or a newer one. Only a ledger read **after** the Deployment's resourceVersion says so; see [`crate::fence`].
+    /// Whether a Deployment of `uid` that charges `vector` may be written for `generation`: that is what was reserved
+    /// for, and for nothing newer, which may be less. Only a ledger read **after** the Deployment was says so; see
+    /// [`crate::fence`].
     #[must_use]
     pub fn covers(&self, uid: Uid, generation: u64, vector: &Vector) -> bool {
-        self.reservations.get(&uid).is_some_and(|r| r.generation >= generation && vector.fits_within(&r.vector))
+        let reservation = self.reservations.get(&uid);
+        reservation.is_some_and(|r| r.generation == generation && vector.fits_within(&r.vector))
     }
 
     /// Whether the promise held between `before` and this: in every dimension the sum is at most the larger of the
@@ -212,6 +229,10 @@ impl Ledger {
         if self.needs_nothing(claim) {
             return Ok(*sum);
         }
+        if self.is_stale(claim) {
+            let held = self.reservations.get(&claim.uid).map_or(0, |r| r.generation);
+            return Err(Refusal::StaleGeneration { uid: claim.uid, held, given: claim.generation });
+        }
         let held = self.held(claim.uid);
         let grown = held.max(&claim.wants);
         let others = sum.checked_sub(&held)?;
@@ -226,7 +247,20 @@ impl Ledger {
     /// Whether what is held is enough for `claim`.
     #[must_use]
     pub fn needs_nothing(&self, claim: &Claim) -> bool {
-        self.reservations.get(&claim.uid).is_some_and(|r| claim.wants.fits_within(&r.vector))
+        let held = self.reservations.get(&claim.uid);
+        held.is_some_and(|r| r.generation <= claim.generation && claim.wants.fits_within(&r.vector))
+    }
+
+    /// Whether something newer than `claim` was reserved for already, or its end was marked.
+    #[must_use]
+    pub fn is_stale(&self, claim: &Claim) -> bool {
+        self.reservations.get(&claim.uid).is_some_and(|r| r.generation > claim.generation)
+    }
+
+    /// Whether what `uid` holds is being given back.
+    #[must_use]
+    pub fn is_ending(&self, uid: Uid) -> bool {
+        self.reservations.get(&uid).is_some_and(Reservation::is_ending)
     }
 
     /// Makes a reservation exactly `vector`. To be called for a smaller one only once the pods beyond it are gone.
@@ -248,9 +282,24 @@ impl Ledger {
         Ok(self.changed_to(next))
     }
 
-    /// Takes back what `uid` holds; the same ledger if it holds nothing. To be called only once its pods are gone.
+    /// Begins to take back what `uid` holds, which is gone for good: it is charged until [`Ledger::release`], but
+    /// covers nothing from here on. The same ledger if it holds nothing.
+    pub fn end(&self, epoch: u64, uid: Uid) -> Result<Self, Refusal> {
+        self.check_epoch(epoch)?;
+        let mut next = self.clone();
+        if let Some(reservation) = next.reservations.get_mut(&uid) {
+            reservation.generation = ENDING;
+        }
+        Ok(self.changed_to(next))
+    }
+
+    /// Takes back what `uid` holds; the same ledger if it holds nothing. To be called only once its Deployment and its
+    /// pods were seen to be gone, **after** [`Ledger::end`] was written.
     pub fn release(&self, epoch: u64, uid: Uid) -> Result<Self, Refusal> {
         self.check_epoch(epoch)?;
+        if self.reservations.get(&uid).is_some_and(|r| !r.is_ending()) {
+            return Err(Refusal::NotEnding(uid));
+        }
         let mut next = self.clone();
         next.sum = self.held_by_others(uid);
         next.reservations.remove(&uid);
@@ -311,6 +360,7 @@ pub(crate) mod tests {
     pub(crate) enum Step {
         Admit(Vec<Claim>),
         Resize(Claim),
+        End(Uid),
         Release(Uid),
         Hard(Vector),
         Rebuild(Vec<Live>),
@@ -333,6 +383,7 @@ pub(crate) mod tests {
         prop_oneof![
             4 => prop::collection::vec(claims(), 1..4).prop_map(Step::Admit),
             2 => claims().prop_map(Step::Resize),
+            2 => (0..6u128).prop_map(|n| Step::End(Uid::from_bits(n))),
             2 => (0..6u128).prop_map(|n| Step::Release(Uid::from_bits(n))),
             1 => vectors(20).prop_map(Step::Hard),
             1 => prop::collection::vec(live, 0..4).prop_map(Step::Rebuild),
@@ -344,6 +395,7 @@ pub(crate) mod tests {
         match step {
             Step::Admit(claims) => ledger.admit(epoch, claims),
             Step::Resize(claim) => ledger.resize(epoch, claim),
+            Step::End(uid) => ledger.end(epoch, *uid),
             Step::Release(uid) => ledger.release(epoch, *uid),
             Step::Hard(hard) => ledger.with_hard(epoch, *hard),
             Step::Rebuild(live) => ledger.rebuild(epoch + 1, live).map(|r| r.ledger),
@@ -383,10 +435,9 @@ pub(crate) mod tests {
         let newer = ledger.admit(1, &[claim(1, 3, 1)]).unwrap();
         assert_eq!((newer.sum().pods, newer.seq()), (3, 2));
         assert!(newer.resize(1, &claim(1, 2, 2)).is_err());
-        assert!(
-            newer.covers(Uid::from_bits(1), 3, &claim(1, 3, 3).wants)
-                && !newer.covers(Uid::from_bits(1), 4, &Vector::ZERO)
-        );
+        let covers = |generation| newer.covers(Uid::from_bits(1), generation, &claim(1, 3, 3).wants);
+        assert_eq!([2, 3, 4].map(covers), [false, true, false]);
+        assert!(matches!(newer.admit(1, &[claim(1, 2, 4)]), Err(Refusal::StaleGeneration { held: 3, given: 2, .. })));
     }
 
     #[test]
@@ -412,11 +463,18 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn releasing_twice_changes_nothing() {
+    fn what_ends_is_charged_until_it_is_released_and_covers_nothing() {
         let ledger = room_for(5).admit(1, &[claim(1, 1, 3)]).unwrap();
-        let once = ledger.release(1, Uid::from_bits(1)).unwrap();
-        assert_eq!((once.sum().pods, once.seq()), (0, 2));
-        assert_eq!(once.release(1, Uid::from_bits(1)).unwrap(), once);
+        let one = Uid::from_bits(1);
+        assert_eq!(ledger.release(1, one), Err(Refusal::NotEnding(one)));
+        let ending = ledger.end(1, one).unwrap();
+        assert_eq!((ending.sum().pods, ending.end(1, one).unwrap()), (3, ending.clone()));
+        assert!(!ending.covers(one, 1, &Vector::ZERO) && ending.is_ending(one));
+        assert!(ending.admit(1, &[claim(1, 9, 1)]).is_err() && ending.resize(1, &claim(1, 9, 1)).is_err());
+        let once = ending.release(1, one).unwrap();
+        assert_eq!((once.sum().pods, once.seq()), (0, 3));
+        assert_eq!(once.release(1, one).unwrap(), once);
+        assert_eq!(once.end(1, one).unwrap(), once);
     }
 
     #[test]
@@ -440,6 +498,8 @@ pub(crate) mod tests {
                 prop_assert!(matches!(step, Step::Rebuild(_)) || next.bounded_by(&ledger), "{:?}", step);
                 prop_assert!(next.epoch() >= ledger.epoch());
                 prop_assert_eq!(next.seq(), ledger.seq() + u64::from(next != ledger));
+                let ended = ledger.reservations().iter().filter(|(uid, _)| !next.reservations().contains_key(uid));
+                prop_assert!(ended.into_iter().all(|(_, r)| r.is_ending()));
                 for (uid, now) in next.reservations() {
                     let before = ledger.reservations().get(uid);
                     prop_assert!(before.is_none_or(|b| now.generation >= b.generation));

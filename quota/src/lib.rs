@@ -14,6 +14,8 @@ pub mod uid;
 pub mod vector;
 /// What a function needs, and the least that must change for it to fit.
 pub mod demand;
+/// What a tier allows one function whatever room there is.
+pub mod limits;
 /// Who waits, in order, and how many of them fit now.
 pub mod queue;
 /// Who holds what: the ledger and its transitions.

@@ -224,7 +224,7 @@ mod tests {
             let mut ledger = room_for(4);
             for round in 0..200 {
                 let oldest = *ledger.reservations().keys().next().unwrap_or(&Uid::from_bits(0));
-                ledger = ledger.release(1, oldest).unwrap();
+                ledger = ledger.end(1, oldest).and_then(|ledger| ledger.release(1, oldest)).unwrap();
                 queue.push(waiting(1000 + round, 1, 1000, 0));
                 let picked = take_while_fits(&ledger, &queue, PASS).picked;
                 ledger = ledger.admit(1, &picked).unwrap();

@@ -1,21 +1,25 @@
 //! What a tenant has and asks for at one moment, as far as its quota is concerned. Reads the tables only.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventflow_api::condition::{ConditionStatus, ConditionType, Reason, find};
 use eventflow_api::ledger::LEDGER_NAME;
 use jiff::Timestamp;
 
-use super::{claim, seconds_since};
 use crate::desired::{Surroundings, deployment};
 use crate::observe::{self, ObservedFunction};
-use crate::validate::{self, ValidFunction};
+use crate::validate::{self, Refusal, ValidFunction};
 use crate::world::child::{ChildKind, Rollout};
-use crate::world::{Key, Name, Tables, World};
+use crate::world::ledger::LedgerView;
+use crate::world::table::Seen;
+use crate::world::views::PodView;
+use crate::world::{Key, Name, World};
 use quota::demand::Demand;
 use quota::ledger::{Claim, Ledger, Live};
-use quota::queue::{MAX_PASS_DEFAULT, Waiting};
+use quota::limits::excesses;
+use quota::queue::Waiting;
 use quota::uid::Uid;
 use quota::vector::{Vector, VectorError};
 
@@ -41,14 +45,14 @@ pub struct Survey {
     pub namespace: String,
     /// Its limits.
     pub hard: Vector,
-    /// Its functions, but for those that cannot be run.
+    /// Its ledger, as last seen.
+    pub found: Option<Arc<Seen<LedgerView>>>,
+    /// Its functions, but for those that cannot be run: these keep what they hold.
     pub members: Vec<Member>,
-    /// Who holds something and is gone.
+    /// Who holds something and seems to be gone.
     pub orphans: Vec<Uid>,
-    /// Those of them that still own a Deployment.
-    pub deployed: HashSet<Uid>,
-    /// Who lives, though it cannot be run: it keeps what it holds.
-    pub kept: HashSet<Uid>,
+    /// Who is gone: its reservation is marked as ending.
+    pub ending: Vec<Uid>,
     /// How long one that waits may be passed.
     pub max_pass: Duration,
     /// When this was taken.
@@ -60,6 +64,12 @@ impl Survey {
     #[must_use]
     pub fn ledger_name(&self) -> Name {
         Name { namespace: self.namespace.clone(), name: LEDGER_NAME.to_owned() }
+    }
+
+    /// Who holds what, unless there is no ledger or it cannot be read.
+    #[must_use]
+    pub fn ledger(&self) -> Option<Ledger> {
+        self.found.as_ref()?.view.ledger.clone().ok()
     }
 }
 
@@ -74,8 +84,14 @@ pub struct Member {
     pub generation: u64,
     /// When it was made, in seconds since 1970.
     pub created: i64,
-    /// What it asks for.
+    /// Higher goes first.
+    pub priority: i32,
+    /// What it asks for, and holds while its tenant is suspended too.
     pub demand: Demand,
+    /// Pods that run now: what is asked for, unless it or its tenant is suspended.
+    pub runs: u32,
+    /// Why nothing more may be reserved for it, whatever room there is.
+    pub barred: Option<Refusal>,
     /// Since when it has waited.
     pub waiting_since: Option<Timestamp>,
     /// Its Deployment.
@@ -94,15 +110,33 @@ impl Member {
         Live { uid: self.uid, generation, running: self.charged() }
     }
 
-    /// Its wish, if it does not hold what it needs.
+    /// Its wish, if it does not hold what it needs and may.
     #[must_use]
     pub fn waiting(&self, ledger: &Ledger, now: Timestamp) -> Option<Waiting> {
-        let wants = self.demand.steady().ok()?;
-        if ledger.covers(self.uid, self.generation, &wants) {
+        let claim = self.claim(self.demand.steady().ok()?);
+        let covered = ledger.covers(self.uid, self.generation, &claim.wants);
+        if self.barred.is_some() || covered || ledger.is_stale(&claim) {
             return None;
         }
-        let waited = self.waiting_since.map_or(Duration::ZERO, |since| seconds_since(since, now));
-        Some(Waiting { claim: claim(self, wants), priority: 0, created: self.created, waited })
+        Some(Waiting { claim, priority: self.priority, created: self.created, waited: self.waited(now) })
+    }
+
+    /// Why it is not admitted, if that is not for want of room.
+    #[must_use]
+    pub fn refusal(&self, ledger: &Ledger) -> Option<&Refusal> {
+        let wants = self.demand.steady().ok()?;
+        self.barred.as_ref().filter(|_| !ledger.covers(self.uid, self.generation, &wants))
+    }
+
+    /// How long it has waited by now for what it wants.
+    #[must_use]
+    pub fn waited(&self, now: Timestamp) -> Duration {
+        self.waiting_since.map_or(Duration::ZERO, |since| seconds_since(since, now))
+    }
+
+    /// A claim for what is wanted now.
+    fn claim(&self, wants: Vector) -> Claim {
+        Claim { uid: self.uid, generation: self.generation, wants }
     }
 
     /// A wish for room for one more pod, if a roll-out is about to start that could use it.
@@ -110,23 +144,30 @@ impl Member {
     pub fn surge_claim(&self, ledger: &Ledger) -> Option<Claim> {
         let (steady, wants) = (self.demand.steady().ok()?, self.surge().ok()?);
         let admitted = ledger.covers(self.uid, self.generation, &steady);
-        (self.is_about_to_roll() && admitted).then(|| claim(self, wants))
+        (self.is_about_to_roll() && admitted).then(|| self.claim(wants))
     }
 
     /// Whether a roll-out of this may run one pod more: that is reserved before it starts, and kept to its end.
     #[must_use]
     pub fn may_surge(&self, ledger: &Ledger) -> bool {
         let Some(rollout) = &self.rollout else { return false };
-        if rollout.generation == Some(self.generation) && !self.new_template {
-            return rollout.surge && !self.is_settled(rollout);
-        }
-        self.is_about_to_roll() && self.surge().is_ok_and(|wants| ledger.covers(self.uid, self.generation, &wants))
+        let rolls = if rollout.generation == Some(self.generation) && !self.new_template {
+            rollout.surge && !self.is_settled(rollout)
+        } else {
+            self.is_about_to_roll()
+        };
+        rolls && self.surge().is_ok_and(|wants| ledger.covers(self.uid, self.generation, &wants))
     }
 
     /// Whether every pod of a Deployment that is in order is to be replaced.
     fn is_about_to_roll(&self) -> bool {
         let rolls = |rollout: &Rollout| self.new_template && self.is_settled(rollout) && rollout.replicas > 0;
-        self.demand.replicas > 0 && self.rollout.as_ref().is_some_and(rolls)
+        self.runs > 0 && self.rollout.as_ref().is_some_and(rolls)
+    }
+
+    /// What its Deployment may charge once it is written for this generation.
+    pub fn charge(&self, surge: bool) -> Result<Vector, VectorError> {
+        if surge { self.surge() } else { self.demand.steady() }
     }
 
     /// What a roll-out with one more pod may charge: the old pods and a new one, or all new ones and one more.
@@ -140,7 +181,7 @@ impl Member {
     /// not before the other pods are there: a Deployment would make more of the old ones first.
     #[must_use]
     pub fn replicas_now(&self) -> u32 {
-        let wanted = self.demand.replicas;
+        let wanted = self.runs;
         let Some((rollout, (running, _))) = self.rollout.as_ref().and_then(|r| Some((r, r.size?))) else {
             return wanted;
         };
@@ -148,14 +189,26 @@ impl Member {
         if wanted > running && running > 0 && mixed { running } else { wanted }
     }
 
-    /// The most pods of its Deployment that `held` pays for, if the Deployment asks for more than that.
+    /// The most pods of its Deployment that `held` pays for, and what they charge, if the Deployment asks for more.
     #[must_use]
-    pub fn excess(&self, held: &Vector) -> Option<u32> {
-        let (asked, resources) = self.rollout.as_ref()?.size?;
-        let charge = |replicas| Demand { replicas, resources, ..self.demand }.steady();
-        let paid = |replicas: &u32| charge(*replicas).is_ok_and(|vector| vector.fits_within(held));
-        let most = (0..=asked).rev().find(paid).unwrap_or_default();
-        (most < asked).then_some(most)
+    pub fn excess(&self, held: &Vector) -> Option<(u32, Vector)> {
+        let (asked, _) = self.rollout.as_ref()?.size?;
+        let paid = |replicas| self.charge_of(replicas).filter(|charge| charge.fits_within(held));
+        let most = (0..=asked).rev().find_map(|replicas| Some((replicas, paid(replicas)?)))?;
+        (most.0 < asked).then_some(most)
+    }
+
+    /// No pods of its Deployment, and what is charged then, if the Deployment asks for any.
+    #[must_use]
+    pub fn stop(&self) -> Option<(u32, Vector)> {
+        let (asked, _) = self.rollout.as_ref()?.size?;
+        (asked > 0).then_some((0, self.charge_of(0)?))
+    }
+
+    /// What so many pods of its Deployment charge.
+    fn charge_of(&self, replicas: u32) -> Option<Vector> {
+        let (_, resources) = self.rollout.as_ref()?.size?;
+        Demand { replicas, resources, ..self.demand }.steady().ok()
     }
 
     /// What its Deployment may charge as it is written now.
@@ -180,72 +233,86 @@ impl Member {
         let held = ledger.reservations().get(&self.uid)?;
         let wants = self.demand.steady().ok()?;
         let too_much = held.generation == self.generation && wants.fits_within(&held.vector) && wants != held.vector;
-        let down = match &self.rollout {
-            None => self.pods == 0,
-            Some(rollout) => {
-                let same_size = rollout.size.is_some_and(|(replicas, resources)| {
-                    replicas == self.demand.replicas && (replicas == 0 || resources == self.demand.resources)
-                });
-                let written = rollout.generation == Some(self.generation) && !rollout.surge && same_size;
-                written && self.is_settled(rollout)
-            }
-        };
-        (too_much && down).then(|| claim(self, wants))
+        let down = self.rollout.as_ref().is_some_and(|rollout| {
+            let same_size = rollout.size.is_some_and(|(replicas, resources)| {
+                replicas <= self.demand.replicas && (replicas == 0 || resources == self.demand.resources)
+            });
+            let written = rollout.generation == Some(self.generation) && !rollout.surge && same_size;
+            written && self.is_settled(rollout)
+        });
+        (too_much && down).then(|| self.claim(wants))
     }
 }
 
 /// Looks at the tenant `id`; nothing if it cannot have a ledger now.
 #[must_use]
-pub fn take(world: &World, id: &str) -> Option<Survey> {
+pub fn take(world: &World, id: &str, max_pass: Duration) -> Option<Survey> {
     let observed = observe::tenant(world, id).filter(|observed| !observed.tenant.view.deleting)?;
     let valid = validate::tenant(&observed).ok()?;
+    let tier = observed.tier.as_ref().and_then(|tier| tier.view.spec.as_ref().ok())?;
     let namespace = valid.id.namespace();
     let tables = world.tables();
     if !tables.context(id).is_some_and(|context| context.ready) {
         return None;
     }
+    // Before the functions: who is in it and not among these is gone, or very new.
+    let found = tables.ledgers.get(&Name { namespace: namespace.clone(), name: LEDGER_NAME.to_owned() });
     let names = tables.functions.group(&Key::Tenant(id.to_owned()));
     drop(tables);
-    let (mut members, mut kept) = (Vec::new(), HashSet::new());
+    let (mut members, mut alive) = (Vec::new(), HashSet::new());
     for name in &names {
-        match member(world, name) {
-            Some((_, Some(member))) => members.push(member),
-            Some((uid, None)) => drop(kept.insert(uid)),
-            None => (),
+        let Some((uid, member)) = member(world, name) else { continue };
+        alive.insert(uid);
+        members.extend(member.map(|(valid, member)| {
+            let over = excesses(&valid.spec, tier).first().map(|excess| {
+                Refusal::new(
+                    Reason::ExceedsTierLimits,
+                    format!("the tier {} does not allow it: {excess}", tier_name(&observed)),
+                )
+            });
+            Member { barred: member.barred.or(over), ..member }
+        }));
+    }
+    let ledger = found.as_ref().and_then(|seen| seen.view.ledger.as_ref().ok());
+    let held = ledger.into_iter().flat_map(Ledger::reservations);
+    let (mut orphans, mut ending) = (Vec::new(), Vec::new());
+    for (uid, reservation) in held {
+        match reservation.is_ending() {
+            true => ending.push(*uid),
+            false if !alive.contains(uid) => orphans.push(*uid),
+            false => (),
         }
     }
-    let tables = world.tables();
-    let ledger = tables.ledgers.get(&Name { namespace: namespace.clone(), name: LEDGER_NAME.to_owned() });
-    let ledger = ledger.and_then(|seen| seen.view.ledger.clone().ok());
-    let alive: HashSet<Uid> = members.iter().map(|m| m.uid).chain(kept.iter().copied()).collect();
-    let held = ledger.iter().flat_map(|ledger| ledger.reservations().keys().copied());
-    let orphans: Vec<Uid> = held.filter(|uid| !alive.contains(uid)).collect();
-    let deployed = if orphans.is_empty() { HashSet::new() } else { owners(&tables, &namespace) };
-    drop(tables);
     let (hard, now) = (valid.hard, Timestamp::now());
-    Some(Survey { namespace, hard, members, orphans, deployed, kept, max_pass: MAX_PASS_DEFAULT, now })
+    Some(Survey { namespace, hard, found, members, orphans, ending, max_pass, now })
 }
 
-/// Who owns a Deployment in a namespace.
-fn owners(tables: &Tables, namespace: &str) -> HashSet<Uid> {
-    let inside = |group: &Key| matches!(group, Key::Function(name) if name.namespace == namespace);
-    let found = tables.children(ChildKind::Deployment).find(|seen| inside(&seen.group));
-    found.iter().filter_map(|(_, seen)| seen.view.owner.as_ref()?.uid.parse().ok()).collect()
+fn tier_name(observed: &observe::ObservedTenant) -> &str {
+    observed.tenant.view.spec.as_ref().map_or("", |spec| spec.tier.as_str())
+}
+
+/// Seconds since a time, none if it lies ahead.
+fn seconds_since(time: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(time)).unwrap_or_default()
 }
 
 /// A function as a member, or only its uid if it cannot be run.
-fn member(world: &World, name: &Name) -> Option<(Uid, Option<Member>)> {
+fn member(world: &World, name: &Name) -> Option<(Uid, Option<(ValidFunction, Member)>)> {
     let observed = observe::function(world, name)?;
     let uid = observed.function.uid.parse().ok()?;
     let valid = validate::function(&observed).ok().filter(|_| !observed.function.view.deleting);
-    Some((uid, valid.and_then(|valid| of(world, name, &observed, &valid))))
+    Some((uid, valid.and_then(|valid| of(world, name, &observed, &valid).map(|member| (valid, member)))))
 }
 
 /// A function as a member.
 #[must_use]
 pub fn of(world: &World, name: &Name, observed: &ObservedFunction, valid: &ValidFunction) -> Option<Member> {
     let (uid, view) = (observed.function.uid.parse().ok()?, &observed.function.view);
-    let demand = Demand { replicas: valid.replicas, ..Demand::of_function(&valid.spec) };
+    let demand = Demand::of_function(&valid.spec);
+    let barred = (valid.suspension == Some(Reason::TenantSuspended)).then(|| {
+        let message = "the tenant is suspended: nothing is admitted until it is resumed";
+        Refusal::new(Reason::TenantSuspended, message)
+    });
     let tables = world.tables();
     let own = Name { namespace: name.namespace.clone(), name: valid.name.object_name() };
     let found = tables.children(ChildKind::Deployment).get(&own);
@@ -253,19 +320,25 @@ pub fn of(world: &World, name: &Name, observed: &ObservedFunction, valid: &Valid
     let waiting = find(&view.status.conditions, ConditionType::QuotaReserved);
     let waiting = waiting.filter(|c| c.status == ConditionStatus::False);
     let pods = tables.pods.members(&Key::Function(name.clone()));
+    let ours = |seen: &Seen<PodView>| seen.view.function.as_ref() == Some(&valid.uid);
     let rollout = found.and_then(|seen| seen.view.rollout.clone());
     // The template is the same whatever the surroundings are.
-    let wanted = deployment::desired(valid, &Surroundings::default());
-    let new_template = rollout.as_ref().and_then(|r| r.template.as_deref()) != deployment::template_digest(&wanted);
+    let new_template = rollout.as_ref().is_none_or(|rollout| {
+        let wanted = deployment::desired(valid, &Surroundings::default());
+        rollout.template.as_deref() != deployment::template_digest(&wanted)
+    });
     Some(Member {
         name: name.clone(),
         uid,
         generation: valid.generation,
         created: view.created.map_or(0, Timestamp::as_second),
+        priority: view.priority,
         demand,
+        runs: valid.replicas,
+        barred,
         waiting_since: waiting.and_then(|c| c.last_transition_time.parse().ok()),
         rollout,
         new_template,
-        pods: pods.iter().filter(|(_, seen)| !seen.view.ended).count(),
+        pods: pods.iter().filter(|(_, seen)| !seen.view.ended && ours(seen)).count(),
     })
 }

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use eventflow_api::condition::Reason;
-use eventflow_api::function::FunctionStatus;
+use eventflow_api::function::{FunctionStatus, Phase};
 use eventflow_api::ledger::LEDGER_NAME;
 use eventflow_api::names::TenantId;
 use jiff::Timestamp;
 
 use super::{Context, ReconcileError, UNWATCHED};
+use crate::admission::AdmissionError;
+use crate::admission::cover::Cover;
 use crate::admission::survey::{self, Member, Told};
 use crate::apply::Applied;
 use crate::desired::deployment::template_digest;
@@ -22,39 +24,74 @@ use crate::world::child::{ChildKind, Rollout};
 use crate::world::{Key, Name};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
+use quota::vector::Vector;
 
 /// Time in which changes of mere numbers are gathered into one write of the status.
 const GATHER: Duration = Duration::from_secs(1);
+/// The same for those that wait for quota: each that is served moves all behind it.
+const GATHER_QUEUED: Duration = Duration::from_secs(5);
+
+/// Wait before looking again whether old pods are gone.
+const PODS_GOING: Duration = Duration::from_secs(1);
+/// Attempts while others write the same Deployment.
+const ATTEMPTS: usize = 5;
 
 /// Brings a function in order. Nothing is to be done for one that is going but to see what it held be given back:
 /// what it owns goes with it.
 pub(super) async fn reconcile(context: &Context, name: &Name) -> Result<Next, ReconcileError> {
+    for _ in 0..ATTEMPTS {
+        if let Some(next) = attempt(context, name).await? {
+            return Ok(next);
+        }
+    }
+    Err(ReconcileError::Contended(name.clone()))
+}
+
+/// One attempt; nothing if its Deployment is not what it was: everything is to be looked at again.
+async fn attempt(context: &Context, name: &Name) -> Result<Option<Next>, ReconcileError> {
     let Some(observed) = observe::function(&context.world, name).filter(|o| !o.function.view.deleting) else {
         ask_for_admission(context, name);
-        return Ok(Next::Settled);
+        return Ok(Some(Next::Settled));
     };
     let valid = match validate::function(&observed) {
         Ok(valid) => valid,
-        Err(refusal) => return report(context, name, &observed, &Outcome::Refused(&refusal)).await,
+        Err(refusal) => return report(context, name, &observed, &Outcome::Refused(&refusal)).await.map(Some),
     };
     let (valid, member) = match leave(context, name, &observed, &valid) {
         Leave::Given(valid, member) => (valid, member),
-        Leave::Refused(told, member) => return wait(context, name, &observed, &told, &member).await,
-        Leave::Unknown => return Ok(Next::Settled),
+        Leave::Refused(told, member) => {
+            return wait(context, name, &observed, &valid, (&told, &member)).await.map(Some);
+        }
+        Leave::Unknown => return Ok(Some(Next::Settled)),
     };
+    if member.rollout.is_none() && member.pods > 0 {
+        // Somebody deleted its Deployment: what that left is charged until it is gone.
+        report(context, name, &observed, &Outcome::Refused(&leaving("pods"))).await?;
+        return Ok(Some(Next::After(PODS_GOING)));
+    }
     let now = ValidFunction { replicas: member.replicas_now(), ..valid.clone() };
     let objects = desired::function(&now, &context.surroundings);
-    match apply(context, name, &now, &objects).await? {
-        Err(refusal) => {
-            report(context, name, &observed, &Outcome::Refused(&refusal)).await?;
-            Ok(Next::After(UNWATCHED))
+    let charge = member.charge(now.surge).map_err(|error| AdmissionError::Refused(error.into()))?;
+    match apply(context, name, &now, &objects, &cover(context, &member, member.generation, charge)).await? {
+        Made::Overtaken => {
+            ask_for_admission(context, name);
+            Ok(None)
         }
-        Ok(rollout) => {
+        Made::Refused(refusal) => {
+            report(context, name, &observed, &Outcome::Refused(&refusal)).await?;
+            Ok(Some(Next::After(UNWATCHED)))
+        }
+        Made::InPlace(rollout) => {
             let template = template_digest(&objects.deployment).unwrap_or_default();
             let outcome = Outcome::Applied { function: &valid, template, rollout: &rollout };
-            report(context, name, &observed, &outcome).await
+            report(context, name, &observed, &outcome).await.map(Some)
         }
     }
+}
+
+fn cover<'a>(context: &'a Context, member: &'a Member, generation: u64, charge: Vector) -> Cover<'a> {
+    let namespace = &member.name.namespace;
+    Cover { reader: &context.reader, namespace, uid: member.uid, generation, charge, epoch: context.epoch }
 }
 
 /// Whether a function may run as it asks to.
@@ -99,23 +136,36 @@ fn ask_for_admission(context: &Context, name: &Name) {
     }
 }
 
-/// What runs, runs on, but never more than is reserved.
+/// What runs, runs on, but never more than is reserved; and not at all while the tenant is suspended.
 async fn wait(
     context: &Context,
     name: &Name,
     observed: &ObservedFunction,
-    told: &Told,
-    member: &Member,
+    function: &ValidFunction,
+    (told, member): (&Told, &Member),
 ) -> Result<Next, ReconcileError> {
     let ledger_name = Name { namespace: name.namespace.clone(), name: LEDGER_NAME.to_owned() };
     let ledger = context.world.tables().ledgers.get(&ledger_name);
-    let held = ledger.and_then(|seen| Some(seen.view.ledger.as_ref().ok()?.held(member.uid)));
-    if let Some(replicas) = held.and_then(|held| member.excess(&held)) {
-        let own = format!("{}{}", eventflow_api::names::FUNCTION_PREFIX, name.name);
-        context.applier.scale_down(&Name { namespace: name.namespace.clone(), name: own }, replicas).await?;
+    let held = ledger.and_then(|seen| seen.view.ledger.as_ref().ok()?.reservations().get(&member.uid).copied());
+    let stopped = function.suspension == Some(Reason::TenantSuspended);
+    if let Some(held) = held
+        && let Some((replicas, charge)) = if stopped { member.stop() } else { member.excess(&held.vector) }
+    {
+        let own = Name { namespace: name.namespace.clone(), name: function.name.object_name() };
+        context.applier.scale_down(&own, replicas, &cover(context, member, held.generation, charge)).await?;
     }
     let outcome = Outcome::Waiting { told, rollout: member.rollout.as_ref() };
     report(context, name, observed, &outcome).await
+}
+
+/// What became of a function's objects.
+enum Made {
+    /// They are as they should be.
+    InPlace(Rollout),
+    /// Something is in the way.
+    Refused(Refusal),
+    /// Others wrote meanwhile.
+    Overtaken,
 }
 
 /// The Service first, so that whoever sees a pod ready can reach it.
@@ -124,22 +174,24 @@ async fn apply(
     name: &Name,
     function: &ValidFunction,
     objects: &FunctionObjects,
-) -> Result<Result<Rollout, Refusal>, ReconcileError> {
+    cover: &Cover<'_>,
+) -> Result<Made, ReconcileError> {
     let applier = &context.applier;
     if let Some(service) = &objects.service {
         match applier.ensure(service).await? {
             Applied::InPlace(_) => (),
-            Applied::Foreign => return Ok(Err(conflict("Service", function))),
-            Applied::Leaving => return Ok(Err(leaving("Service"))),
+            Applied::Foreign => return Ok(Made::Refused(conflict("Service", function))),
+            Applied::Leaving => return Ok(Made::Refused(leaving("Service"))),
         }
     }
-    let rollout = match applier.ensure(&objects.deployment).await? {
-        Applied::InPlace(seen) => seen.view.rollout.clone().unwrap_or_default(),
-        Applied::Foreign => return Ok(Err(conflict("Deployment", function))),
-        Applied::Leaving => return Ok(Err(leaving("Deployment"))),
+    let rollout = match applier.deploy(&objects.deployment, cover).await? {
+        Some(Applied::InPlace(seen)) => seen.view.rollout.clone().unwrap_or_default(),
+        Some(Applied::Foreign) => return Ok(Made::Refused(conflict("Deployment", function))),
+        Some(Applied::Leaving) => return Ok(Made::Refused(leaving("Deployment"))),
+        None => return Ok(Made::Overtaken),
     };
     remove_orphans(context, name, function, objects.service.is_some()).await?;
-    Ok(Ok(rollout))
+    Ok(Made::InPlace(rollout))
 }
 
 /// What carries the function's label and belongs to it, but is not wanted (any more).
@@ -175,7 +227,7 @@ fn conflict(kind: &str, function: &ValidFunction) -> Refusal {
 }
 
 fn leaving(kind: &str) -> Refusal {
-    Refusal::new(Reason::Terminating, format!("the function's old {kind} is being deleted; a new one follows"))
+    Refusal::new(Reason::Terminating, format!("the function's old {kind} must be gone first; a new one follows"))
 }
 
 /// Writes the status if it differs, and says when to look again.
@@ -205,8 +257,9 @@ async fn report(
 /// How long to wait for more of the same, if only numbers differ and the last write was just now.
 fn gathering(old: &FunctionStatus, new: &FunctionStatus, now: Timestamp) -> Option<Duration> {
     let written: Timestamp = old.last_updated.as_ref()?.parse().ok()?;
-    let wait = until(written, now).checked_add(GATHER)?;
-    let just_now = now.duration_since(written).unsigned_abs() < GATHER * 2;
+    let gather = if new.phase == Phase::Queued { GATHER_QUEUED } else { GATHER };
+    let wait = until(written.checked_add(gather).ok()?, now);
+    let just_now = now.duration_since(written).unsigned_abs() < gather + GATHER;
     (just_now && differs_in_numbers_only(old, new)).then_some(wait)
 }
 

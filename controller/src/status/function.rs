@@ -160,7 +160,8 @@ fn refused(refusal: &Refusal, at: Moment) -> (Phase, Vec<Condition>) {
 fn waiting(told: &Told, census: &Census, at: Moment) -> (Phase, Vec<Condition>) {
     let phase = match told.reason {
         _ if census.ready > 0 => Phase::Running,
-        Reason::ExceedsMaxQuota => Phase::Failed,
+        Reason::ExceedsMaxQuota | Reason::ExceedsTierLimits => Phase::Failed,
+        Reason::TenantSuspended => Phase::Suspended,
         _ => Phase::Queued,
     };
     let say = |type_| at.condition(type_, false, told.reason, &told.message);

@@ -7,7 +7,7 @@ use eventflow_api::quantity::{Bytes, MilliCpu};
 use eventflow_api::resources::PodResources;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{
-    LimitRange, Namespace, ResourceQuota, ResourceRequirements, Service, ServiceAccount, ServiceSpec,
+    LimitRange, Namespace, PodSpec, ResourceQuota, ResourceRequirements, Service, ServiceAccount, ServiceSpec,
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::table::Seen;
 use super::{Key, Name, views};
+use crate::apply::fenced::MARK;
 use crate::desired::UID;
 use crate::desired::deployment::template_digest;
 use crate::desired::namespace::POD_SECURITY;
@@ -103,6 +104,8 @@ pub struct Rollout {
     pub surge: bool,
     /// The generation of the function that it was written for.
     pub generation: Option<u64>,
+    /// Another one with every write of a controller.
+    pub mark: Option<String>,
     /// The template it was written with.
     pub template: Option<String>,
     /// Why pods cannot be made.
@@ -274,6 +277,7 @@ impl Child for Deployment {
             size: self.spec.as_ref().and_then(size),
             surge: self.spec.as_ref().is_none_or(may_surge),
             generation: self.annotations().get(labels::GENERATION).and_then(|text| text.parse().ok()),
+            mark: self.annotations().get(MARK).cloned(),
             template: template_digest(self).map(str::to_owned),
             failure: failure.map(|c| c.message.clone().unwrap_or_default()),
             timed_out: condition("Progressing")
@@ -284,16 +288,21 @@ impl Child for Deployment {
 
 /// Pods asked for, and what each charges.
 fn size(spec: &DeploymentSpec) -> Option<(u32, PodResources)> {
-    let [container] = spec.template.spec.as_ref()?.containers.as_slice() else { return None };
+    Some((u32::try_from(spec.replicas?).ok()?, pod_resources(spec.template.spec.as_ref()?)?))
+}
+
+/// What a pod charges.
+#[must_use]
+pub fn pod_resources(spec: &PodSpec) -> Option<PodResources> {
+    let [container] = spec.containers.as_slice() else { return None };
     let resources = container.resources.as_ref()?;
     let (requests, limits) = (resources.requests.as_ref()?, resources.limits.as_ref()?);
-    let each = PodResources {
+    Some(PodResources {
         cpu_request: requests.get("cpu")?.0.parse().ok()?,
         memory_request: requests.get("memory")?.0.parse().ok()?,
         cpu_limit: limits.get("cpu")?.0.parse().ok()?,
         memory_limit: limits.get("memory")?.0.parse().ok()?,
-    };
-    Some((u32::try_from(spec.replicas?).ok()?, each))
+    })
 }
 
 /// Whether a roll-out may run more pods than are asked for.

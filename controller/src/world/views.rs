@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::table::Seen;
 use super::{Key, Name};
+use crate::desired::UID;
 use crate::desired::deployment::{CONTAINER, TEMPLATE};
 
 /// What is read of a Tenant.
@@ -57,8 +58,8 @@ pub struct FunctionView {
     pub deleting: bool,
     /// When it was made.
     pub created: Option<Timestamp>,
-    /// Names of its finalizers.
-    pub finalizers: Vec<String>,
+    /// Its place among those of its tenant that wait for quota: higher goes first.
+    pub priority: i32,
     /// What it asks for, or everything that is wrong with it.
     pub spec: Result<Arc<ValidSpec>, String>,
     /// What was last said of it.
@@ -68,6 +69,8 @@ pub struct FunctionView {
 /// What is read of a function's pod.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PodView {
+    /// The identity of its function.
+    pub function: Option<String>,
     /// Which template it was made from.
     pub template: Option<String>,
     /// When it was made.
@@ -154,7 +157,7 @@ pub fn function(object: DynamicObject) -> (Name, Seen<FunctionView>) {
         generation: meta.generation.unwrap_or_default(),
         deleting: meta.deletion_timestamp.is_some(),
         created: meta.creation_timestamp.as_ref().map(|t| t.0),
-        finalizers: meta.finalizers.clone().unwrap_or_default(),
+        priority: priority(&meta),
         spec: spec.and_then(|spec| {
             spec.parse().map(Arc::new).map_err(|violations| {
                 let all: Vec<String> = violations.iter().map(|v| format!("{} {}", v.field, v.message)).collect();
@@ -165,6 +168,13 @@ pub fn function(object: DynamicObject) -> (Name, Seen<FunctionView>) {
     };
     let group = tenant_group(&name.namespace);
     seen(name, &meta, group, view)
+}
+
+/// What the annotation says, if it is a number in bounds; else the same as everyone's.
+fn priority(meta: &ObjectMeta) -> i32 {
+    let said = meta.annotations.as_ref().and_then(|annotations| annotations.get(labels::PRIORITY));
+    let number = said.and_then(|text| text.parse().ok());
+    number.filter(|number| (-labels::PRIORITY_MAX..=labels::PRIORITY_MAX).contains(number)).unwrap_or_default()
 }
 
 /// Reads a function's pod. Its group is the function that its label names.
@@ -179,6 +189,7 @@ pub fn pod(pod: Pod) -> (Name, Seen<PodView>) {
         condition("PodScheduled").filter(|c| c.status == "False" && c.reason.as_deref() == Some("Unschedulable"));
     let container = status.container_statuses.unwrap_or_default().into_iter().find(|c| c.name == CONTAINER);
     let view = PodView {
+        function: meta.labels.as_ref().and_then(|labels| labels.get(UID).cloned()),
         template: meta.annotations.as_ref().and_then(|a| a.get(TEMPLATE).cloned()),
         created: meta.creation_timestamp.as_ref().map(|t| t.0),
         deleting: meta.deletion_timestamp.is_some(),

@@ -1,6 +1,9 @@
 //! What tests against the real API server share: installing the custom resources, making objects, waiting.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+/// Quota.
+pub mod quota;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
