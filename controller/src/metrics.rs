@@ -65,7 +65,7 @@ impl Default for Metrics {
             phases: Family::default(),
             watch_errors: Family::default(),
             admissions: Family::default(),
-            waited: Histogram::new(WAITED.into_iter()),
+            waited: Histogram::new(WAITED),
             conflicts: Counter::default(),
             quota: QuotaGauges::default(),
             queue: Gauge::default(),

@@ -1,4 +1,4 @@
-//! EventFlow itself on the development cluster: its custom resources and tiers, its database, the gateway and the
+//! EventFlow itself on the development cluster: its custom resources, admission policies and tiers, its database, the gateway and the
 //! controller.
 
 use std::{path::Path, process::Command, time::Duration};
@@ -27,6 +27,8 @@ pub fn install(plan: &Plan) -> Result<()> {
     let crds = helm.join("crds");
     kubectl(plan, &["apply", "--server-side", "--force-conflicts", "--filename", path(&crds)?])?;
     kubectl(plan, &["wait", "--for=condition=Established", "--timeout=60s", "--filename", path(&crds)?])?;
+    let policies = helm.join("policies");
+    kubectl(plan, &["apply", "--server-side", "--force-conflicts", "--filename", path(&policies)?])?;
     // Operators edit tiers, and their edits stay.
     if kubectl(plan, &["get", "tiers", "--output", "name"])?.trim().is_empty() {
         kubectl(plan, &["create", "--filename", path(&helm.join("tiers.yaml"))?])?;

@@ -46,6 +46,7 @@ impl Platform {
         let (gateway_address, gateway_admin, controller_admin) = (free_address(), free_address(), free_address());
         let kubectl = |args: &[&str]| output(Command::new("kubectl").args(args)).expect("kubectl");
         kubectl(&["apply", "--server-side", "-f", &repository("helm/crds")]);
+        kubectl(&["apply", "--server-side", "-f", &repository("helm/policies")]);
         kubectl(&["apply", "--server-side", "-f", &repository("helm/tiers.yaml")]);
         let database_url = new_database(&cluster);
         let migrate = output(Command::new(binary("gateway")).args(["migrate", "--database-url", &database_url]));
