@@ -146,7 +146,7 @@ fn what_does_not_run_says_why() {
     assert_eq!(failed, "crash\nnowhere\nweb\n");
     // More than the tier has, at any time.
     let image = user.platform.image("hello:v1");
-    user.run(&["deploy", "huge", "--image", &image, "--replicas", "100", "--cpu-request", "1", "--cpu-limit", "1"])
+    user.run(&["deploy", "huge", "--image", &image, "--replicas", "20", "--cpu-request", "1", "--cpu-limit", "1"])
         .ends(5);
 }
 

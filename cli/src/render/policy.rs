@@ -149,7 +149,7 @@ pub fn decisions(decisions: &[Value], wide: bool, style: Style) -> String {
 #[must_use]
 pub fn report(document: &Value, style: Style) -> String {
     if items(&document["trials"]).next().is_none() {
-        return "Nothing is tried out.\n".to_owned();
+        return "Nothing is tried out, or nothing was decided yet.\n".to_owned();
     }
     let mut text = String::new();
     for trial in items(&document["trials"]) {
@@ -267,6 +267,6 @@ revision 3, 12 us, 65536 bytes of memory
 ";
         assert_eq!(evaluation(&document, Style::NONE), expected);
         assert!(evaluation(&json!({"failure": "trap"}), Style::NONE).starts_with("failed: trap\n"));
-        assert_eq!(report(&json!({"trials": []}), Style::NONE), "Nothing is tried out.\n");
+        assert_eq!(report(&json!({"trials": []}), Style::NONE), "Nothing is tried out, or nothing was decided yet.\n");
     }
 }
