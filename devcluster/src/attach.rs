@@ -13,6 +13,10 @@ pub const ENV_REGISTRY: &str = "EVENTFLOW_TEST_REGISTRY";
 /// `1` when pods really run.
 pub const ENV_NODE: &str = "EVENTFLOW_TEST_NODE";
 
+/// An address of this machine, within a cluster that has namespaces of its own, that the API server takes for a pod's:
+/// what a test stands in for a pod with may listen there.
+pub const STAND_IN: &str = "10.88.255.1";
+
 /// Why a test has no cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {

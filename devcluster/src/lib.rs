@@ -57,5 +57,5 @@ pub mod probe;
 /// Why something failed.
 pub mod error;
 
-pub use attach::TestCluster;
+pub use attach::{STAND_IN, TestCluster};
 pub use proxy::Proxy;

@@ -14,7 +14,7 @@ use signal_hook::{
 };
 
 use crate::{
-    attach::{ENV_DATABASE_URL, ENV_KUBECONFIG, ENV_NODE, ENV_REGISTRY},
+    attach::{ENV_DATABASE_URL, ENV_KUBECONFIG, ENV_NODE, ENV_REGISTRY, STAND_IN},
     cluster::Cluster,
     contained::{self, exit_code},
     error::{Error, Result},
@@ -173,6 +173,7 @@ pub fn inside(command: &[String], plan: Run) -> Result<u8> {
     // What is mounted here hides the folder that was locked before.
     let _alive = claim(&plan.data)?;
     run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+    run(Command::new("ip").args(["address", "add", &format!("{STAND_IN}/32"), "dev", "lo"]))?;
     let logs = plan.logs.clone();
     let layout = Layout { contained: true, ..layout(plan, Ports::FIXED) };
     let code = with_cluster(command, &layout);
