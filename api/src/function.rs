@@ -97,6 +97,9 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "crd", schemars(range(min = 1, max = 65535)))]
     pub port: Option<i32>,
+    /// Who may call the function at its own host name. At its path in the API it is always a token of the tenant's.
+    #[serde(default, skip_serializing_if = "CallerAuth::is_default")]
+    pub auth: CallerAuth,
     /// CPU and memory of each pod.
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     #[cfg_attr(feature = "crd", x_kube(validation = kube::core::Rule::new(RESOURCES_RULE).message("must be quantities such as 100m or 128Mi; requests at most their limits, memoryLimit at least 8Mi")))]
@@ -152,6 +155,8 @@ pub struct ValidSpec {
     pub replicas: u32,
     /// HTTP port.
     pub port: Option<u16>,
+    /// Who may call it at its own host name.
+    pub auth: CallerAuth,
     /// CPU and memory of each pod.
     pub resources: PodResources,
     /// Longest time of a call, in seconds.
@@ -170,6 +175,7 @@ impl FunctionSpec {
             env: fields.text_map("env"),
             replicas: fields.integer("replicas").map_or(1, saturate),
             port: fields.integer("port").map(saturate),
+            auth: read_auth(fields),
             resources: fields.object("resources", Resources::read),
             timeout_seconds: fields.integer("timeoutSeconds").unwrap_or(TIMEOUT_DEFAULT),
             suspend: fields.boolean("suspend").unwrap_or(false),
@@ -195,6 +201,7 @@ impl FunctionSpec {
                 env,
                 replicas,
                 port: port.map(|p| p as u16),
+                auth: self.auth,
                 resources,
                 timeout_seconds,
                 suspend: self.suspend,
@@ -209,6 +216,36 @@ impl ValidSpec {
     #[must_use]
     pub fn wanted_replicas(&self) -> u32 {
         if self.suspend { 0 } else { self.replicas }
+    }
+}
+
+/// Who may call a function at its own host name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+pub enum CallerAuth {
+    /// Callers of the function's tenant, with a token.
+    #[default]
+    Platform,
+    /// Everybody; who the caller is, is the function's own business.
+    None,
+}
+
+impl CallerAuth {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn read_auth(fields: &mut Fields) -> CallerAuth {
+    match fields.text("auth").as_deref() {
+        None | Some("platform") => CallerAuth::Platform,
+        Some("none") => CallerAuth::None,
+        Some(_) => {
+            fields.fault("auth", ViolationCode::Format, "must be platform or none");
+            CallerAuth::Platform
+        }
     }
 }
 
@@ -330,7 +367,7 @@ mod tests {
     #[test]
     fn reading_and_serde_agree() {
         let value = json!({"image": "a:1", "command": ["/x"], "args": ["y"], "env": {"A": "1"}, "replicas": 3, "port": 8080,
-            "resources": {"cpuRequest": "1"}, "timeoutSeconds": 5, "suspend": true});
+            "auth": "none", "resources": {"cpuRequest": "1"}, "timeoutSeconds": 5, "suspend": true});
         let (spec, faults) = read(value.clone());
         assert!(faults.is_empty());
         assert_eq!(serde_json::from_value::<FunctionSpec>(value.clone()).unwrap(), spec);

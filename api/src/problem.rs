@@ -31,6 +31,8 @@ pub enum ProblemCode {
     RequestTimeout,
     /// 409: the name is taken.
     AlreadyExists,
+    /// 409: the function has no port, so it serves no HTTP.
+    FunctionNotHttp,
     /// 409: a call with the same idempotency key is under way.
     IdempotencyInFlight,
     /// 412: the thing was changed meanwhile.
@@ -51,19 +53,25 @@ pub enum ProblemCode {
     HeadersTooLarge,
     /// 500: a fault of the platform.
     Internal,
+    /// 502: the function broke off, or answered what is no HTTP.
+    FunctionFailed,
+    /// 503: no pod of the function is ready.
+    FunctionNotReady,
     /// 503: overloaded; try again.
     Overloaded,
     /// 503: the database cannot be reached.
     StoreUnavailable,
     /// 503: the cluster cannot be reached.
     ClusterUnavailable,
+    /// 504: the function said nothing for as long as its time-out.
+    FunctionTimeout,
     /// 504: took too long.
     Timeout,
 }
 
 impl ProblemCode {
     /// Every code, for documents and tests.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::MalformedRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -74,6 +82,7 @@ impl ProblemCode {
         Self::MethodNotAllowed,
         Self::RequestTimeout,
         Self::AlreadyExists,
+        Self::FunctionNotHttp,
         Self::IdempotencyInFlight,
         Self::PreconditionFailed,
         Self::BodyTooLarge,
@@ -84,9 +93,12 @@ impl ProblemCode {
         Self::TooManyRequests,
         Self::HeadersTooLarge,
         Self::Internal,
+        Self::FunctionFailed,
+        Self::FunctionNotReady,
         Self::Overloaded,
         Self::StoreUnavailable,
         Self::ClusterUnavailable,
+        Self::FunctionTimeout,
         Self::Timeout,
     ];
 
@@ -104,6 +116,7 @@ impl ProblemCode {
             Self::MethodNotAllowed => "method-not-allowed",
             Self::RequestTimeout => "request-timeout",
             Self::AlreadyExists => "already-exists",
+            Self::FunctionNotHttp => "function-not-http",
             Self::IdempotencyInFlight => "idempotency-in-flight",
             Self::PreconditionFailed => "precondition-failed",
             Self::BodyTooLarge => "body-too-large",
@@ -114,9 +127,12 @@ impl ProblemCode {
             Self::TooManyRequests => "too-many-requests",
             Self::HeadersTooLarge => "headers-too-large",
             Self::Internal => "internal",
+            Self::FunctionFailed => "function-failed",
+            Self::FunctionNotReady => "function-not-ready",
             Self::Overloaded => "overloaded",
             Self::StoreUnavailable => "store-unavailable",
             Self::ClusterUnavailable => "cluster-unavailable",
+            Self::FunctionTimeout => "function-timeout",
             Self::Timeout => "timeout",
         }
     }

@@ -110,6 +110,10 @@ pub struct TierSpec {
     /// Invocations under way at once.
     #[cfg_attr(feature = "crd", schemars(range(min = 1)))]
     pub concurrent_invocations: u32,
+    /// Longest body of one invocation's request, in bytes.
+    #[serde(default = "request_bytes_default")]
+    #[cfg_attr(feature = "crd", schemars(range(min = 1, max = 1_099_511_627_776_u64)))]
+    pub max_request_bytes: u64,
     /// Pods one function may ask for.
     #[cfg_attr(feature = "crd", schemars(range(min = 0, max = 100)))]
     pub max_replicas_per_function: u32,
@@ -122,4 +126,11 @@ pub struct TierSpec {
     /// Addresses functions may call besides DNS.
     #[serde(default)]
     pub egress: Vec<EgressRule>,
+}
+
+/// Longest body of one invocation's request when the tier says nothing: 10 MiB.
+pub const REQUEST_BYTES_DEFAULT: u64 = 10 << 20;
+
+fn request_bytes_default() -> u64 {
+    REQUEST_BYTES_DEFAULT
 }

@@ -73,7 +73,8 @@ impl Fields {
         fields
     }
 
-    fn fault(&mut self, field: &str, code: ViolationCode, message: impl Display) {
+    /// Notes a fault of a field.
+    pub(crate) fn fault(&mut self, field: &str, code: ViolationCode, message: impl Display) {
         let path = format!("{}{field}", self.prefix);
         self.violations.push(Violation::new(path, code, message));
     }

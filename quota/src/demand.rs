@@ -111,7 +111,7 @@ impl Demand {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use eventflow_api::function::FunctionSpec;
+    use eventflow_api::function::{CallerAuth, FunctionSpec};
     use eventflow_api::resources::Resources;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -133,6 +133,7 @@ pub(crate) mod tests {
             env: BTreeMap::new(),
             replicas,
             port: None,
+            auth: CallerAuth::default(),
             resources: Resources { cpu_request: Some(cpu_request.to_owned()), ..Resources::default() },
             timeout_seconds: 1,
             suspend,
