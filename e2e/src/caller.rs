@@ -60,6 +60,11 @@ impl Caller {
         }
     }
 
+    /// The token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Calls the API.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         self.try_call(method, path, body).await.expect("the gateway answers")

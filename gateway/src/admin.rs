@@ -32,6 +32,7 @@ pub struct Admin {
 pub fn service(app: Arc<App>) -> Admin {
     let mut registry = Registry::default();
     app.metrics.register(&mut registry);
+    app.forward.metrics.register(&mut registry);
     Admin { app, registry: Arc::new(registry) }
 }
 

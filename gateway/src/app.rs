@@ -1,7 +1,6 @@
 //! All that a handler may touch, and the life of the program: wire, serve, drain.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use kube::Client;
@@ -17,6 +16,8 @@ use tower::util::MapRequestLayer;
 use crate::auth::Auth;
 use crate::cluster::Cluster;
 use crate::config::{Config, Limits};
+use crate::forward::Forward;
+use crate::logs::Streams;
 use crate::metrics::{ClusterLabels, Metrics};
 use crate::server::{self, Drained};
 use crate::store::{Store, StoreError};
@@ -50,11 +51,15 @@ pub struct App {
     pub store: Store,
     /// The cluster, by watch caches and the projector.
     pub cluster: Cluster,
+    /// The way to functions' pods.
+    pub forward: Forward,
     /// Counters.
     pub metrics: Metrics,
     /// Sizes and deadlines.
     pub limits: Limits,
-    draining: AtomicBool,
+    /// Streams of logs that are open.
+    pub log_streams: Arc<Streams>,
+    draining: CancellationToken,
     readiness: Mutex<Option<(Instant, Vec<Check>)>>,
 }
 
@@ -70,21 +75,29 @@ pub struct Check {
 impl App {
     /// Puts the parts together. Starts nothing.
     #[must_use]
-    pub fn new(auth: Auth, store: Store, cluster: Cluster, limits: Limits) -> Self {
+    pub fn new(auth: Auth, store: Store, cluster: Cluster, forward: Forward, limits: Limits) -> Self {
         Self {
             auth,
             store,
             cluster,
+            forward,
             metrics: Metrics::default(),
             limits,
-            draining: AtomicBool::new(false),
+            log_streams: Arc::default(),
+            draining: CancellationToken::new(),
             readiness: Mutex::new(None),
         }
     }
 
     /// Makes readiness fail from now on, so that nobody sends new work here.
     pub fn start_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.cancel();
+    }
+
+    /// Cancelled once the drain begins: streams that can go on elsewhere end then.
+    #[must_use]
+    pub fn draining(&self) -> CancellationToken {
+        self.draining.clone()
     }
 
     /// Every check of readiness, by name.
@@ -100,7 +113,7 @@ impl App {
                 checks
             }
         };
-        checks.push(Check { name: "serving", ok: !self.draining.load(Ordering::Relaxed) });
+        checks.push(Check { name: "serving", ok: !self.draining.is_cancelled() });
         checks
     }
 }
@@ -118,7 +131,8 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     let client = client(&config, requests.clone()).await?;
     let (cluster, mut tasks) = Cluster::start(client, store.clone(), shutdown.clone());
     let limits = config.limits;
-    let mut app = App::new(Auth::new(config.auth), store, cluster, config.limits);
+    let forward = Forward::new(config.functions_domain, limits.max_invocations);
+    let mut app = App::new(Auth::new(config.auth), store, cluster, forward, limits);
     app.metrics.cluster_requests = requests;
     let app = Arc::new(app);
     let listener = bind(config.listen).await?;

@@ -79,6 +79,8 @@ pub enum Right {
     Read,
     /// To change the tenant's things.
     Write,
+    /// To call the tenant's functions.
+    Invoke,
 }
 
 impl Right {
@@ -88,7 +90,7 @@ impl Right {
         match self {
             Self::Identity => true,
             Self::Read => true,
-            Self::Write => matches!(role, Role::Developer | Role::Owner),
+            Self::Write | Self::Invoke => matches!(role, Role::Developer | Role::Owner),
         }
     }
 }
@@ -311,6 +313,7 @@ mod tests {
         let may =
             |right: Right| [Role::Viewer, Role::Developer, Role::Owner, Role::Operator].map(|role| right.is_of(role));
         assert_eq!(may(Right::Write), [false, true, true, false]);
+        assert_eq!(may(Right::Invoke), may(Right::Write));
         assert_eq!(may(Right::Read), [true; 4]);
     }
 }

@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use eventflow_api::condition::{self, Condition, ConditionType};
 use eventflow_api::function::{Function, FunctionStatus, Phase};
+use eventflow_api::labels::{MANAGED_BY, MANAGED_BY_VALUE};
 use eventflow_api::names::{FunctionName, TenantClaim, TenantId};
 use eventflow_api::tenant::Tenant as TenantObject;
 use eventflow_api::tier::Tier;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -19,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::Tenant;
+use crate::forward::pods::Table;
 use crate::store::{FunctionRow, Store};
 
 /// What the API server holds, kept up to date by watches.
@@ -35,10 +39,16 @@ mod adopter;
 mod sweeper;
 /// Tenant objects on first use.
 mod tenants;
+/// What a tenant's invocations may use.
+mod allowance;
+/// Where functions answer.
+mod endpoints;
 
+pub use allowance::Allowance;
 pub use tenants::ClusterError;
 
 use adopter::Desk;
+use endpoints::Endpoints;
 use watch::Cache;
 
 /// Longest time a handler's request waits for the API server.
@@ -65,6 +75,10 @@ struct Inner {
     functions: Cache<Function>,
     tenants: Cache<TenantObject>,
     tiers: Cache<Tier>,
+    slices: Cache<EndpointSlice>,
+    endpoints: Endpoints,
+    /// Where functions answer, from the slices.
+    pods: Table,
     /// What the adopter has to look at.
     desk: Desk,
     /// Wakes the projector.
@@ -89,6 +103,9 @@ impl Cluster {
             functions: Cache::new("functions"),
             tenants: Cache::new("tenants"),
             tiers: Cache::new("tiers"),
+            slices: Cache::new("endpoints").of(format!("{MANAGED_BY}={MANAGED_BY_VALUE}"), endpoints::trim),
+            endpoints: Endpoints::default(),
+            pods: Table::default(),
             desk: Desk::default(),
             due: Notify::new(),
             ensured: remember(30),
@@ -105,6 +122,9 @@ impl Cluster {
         start(Box::pin(watch_functions(Arc::clone(&inner))));
         start(Box::pin(watch_tenants(Arc::clone(&inner))));
         start(Box::pin(watch_tiers(Arc::clone(&inner))));
+        start(Box::pin(watch_endpoints(Arc::clone(&inner))));
+        let tidied = Arc::clone(&inner);
+        start(Box::pin(async move { tidied.pods.tidy().await }));
         start(Box::pin(projector::run(Arc::clone(&inner))));
         start(Box::pin(adopter::run(Arc::clone(&inner))));
         start(Box::pin(sweeper::run(Arc::clone(&inner))));
@@ -183,6 +203,24 @@ impl Cluster {
         self.inner.tiers.get("", name)
     }
 
+    /// The Function object, from the watch cache.
+    #[must_use]
+    pub fn function(&self, tenant: &TenantId, name: &FunctionName) -> Option<Arc<Function>> {
+        self.inner.functions.get(&tenant.namespace(), name.as_str())
+    }
+
+    /// Where functions answer.
+    #[must_use]
+    pub fn pods(&self) -> &Table {
+        &self.inner.pods
+    }
+
+    /// The tenant's pods, to be asked for at the API server.
+    #[must_use]
+    pub fn pods_of(&self, tenant: &TenantId) -> Api<Pod> {
+        Api::namespaced(self.inner.client.clone(), &tenant.namespace())
+    }
+
     /// How many Function objects there are, in the watch cache.
     #[must_use]
     pub fn function_count(&self) -> usize {
@@ -192,8 +230,8 @@ impl Cluster {
     /// Whether each watch cache has been filled once, by name.
     #[must_use]
     pub fn ready(&self) -> Vec<(&'static str, bool)> {
-        let Inner { functions, tenants, tiers, .. } = &*self.inner;
-        vec![functions.ready(), tenants.ready(), tiers.ready()]
+        let Inner { functions, tenants, tiers, slices, .. } = &*self.inner;
+        vec![functions.ready(), tenants.ready(), tiers.ready(), slices.ready()]
     }
 }
 
@@ -228,4 +266,13 @@ async fn watch_tenants(inner: Arc<Inner>) {
 
 async fn watch_tiers(inner: Arc<Inner>) {
     inner.tiers.run(Api::all(inner.client.clone()), |_| ()).await;
+}
+
+async fn watch_endpoints(inner: Arc<Inner>) {
+    let observe = |seen: watch::Seen<EndpointSlice>| match seen {
+        watch::Seen::Changed(slice) => inner.endpoints.changed(&slice, &inner.pods),
+        watch::Seen::Gone(slice) => inner.endpoints.gone(&slice, &inner.pods),
+        watch::Seen::Listed => {}
+    };
+    inner.slices.run(Api::all(inner.client.clone()), observe).await;
 }

@@ -108,6 +108,9 @@ struct ListenArgs {
     /// Address of metrics, liveness and readiness. Never expose it to callers.
     #[arg(long, env = "EVENTFLOW_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
     admin_listen: SocketAddr,
+    /// Domain below which each function has a host name, {function}.{tenant}.DOMAIN; it must not be the API's own.
+    #[arg(long, env = "EVENTFLOW_FUNCTIONS_DOMAIN", value_name = "DOMAIN", value_parser = domain)]
+    functions_domain: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -182,6 +185,9 @@ struct LimitArgs {
     /// Most requests at once; further ones are answered 503.
     #[arg(long, env = "EVENTFLOW_MAX_REQUESTS", default_value_t = 2_000)]
     max_requests: usize,
+    /// Most invocations of functions at once; further ones are answered 503. They take no place from other requests.
+    #[arg(long, env = "EVENTFLOW_MAX_INVOCATIONS", default_value_t = 5_000)]
+    max_invocations: usize,
     /// Most HTTP/2 streams at once on one connection.
     #[arg(long, env = "EVENTFLOW_MAX_STREAMS", default_value_t = 100)]
     max_streams: u32,
@@ -213,6 +219,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Requests at once.
     pub max_requests: usize,
+    /// Invocations at once.
+    pub max_invocations: usize,
     /// HTTP/2 streams at once on one connection.
     pub max_streams: u32,
     /// Longest life of a connection without a request.
@@ -230,6 +238,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of metrics, liveness and readiness.
     pub admin_listen: SocketAddr,
+    /// Domain of the functions' own host names.
+    pub functions_domain: Option<String>,
     /// The database.
     pub store: StoreConfig,
     /// Kubeconfig file; none means to look in the usual places.
@@ -275,7 +285,7 @@ impl TryFrom<ServeArgs> for Config {
 
     fn try_from(args: ServeArgs) -> Result<Self, ConfigError> {
         let ServeArgs { listen, store, cluster, auth, limits } = args;
-        let ListenArgs { listen, admin_listen } = listen;
+        let ListenArgs { listen, admin_listen, functions_domain } = listen;
         if listen == admin_listen && listen.port() != 0 {
             return Err(ConfigError::SameAddress);
         }
@@ -284,6 +294,7 @@ impl TryFrom<ServeArgs> for Config {
         Ok(Self {
             listen,
             admin_listen,
+            functions_domain,
             store: StoreConfig {
                 database_url: store.database_url,
                 pool_size: store.database_pool_size,
@@ -326,6 +337,7 @@ fn check_limits(args: &LimitArgs) -> Result<Limits, ConfigError> {
     bounds(args.keep_alive > no_time, "--keep-alive", "more than nothing")?;
     bounds((1..=1_000_000).contains(&args.max_connections), "--max-connections", "from 1 to 1000000")?;
     bounds((1..=1_000_000).contains(&args.max_requests), "--max-requests", "from 1 to 1000000")?;
+    bounds((1..=1_000_000).contains(&args.max_invocations), "--max-invocations", "from 1 to 1000000")?;
     bounds(args.max_streams > 0, "--max-streams", "at least 1")?;
     Ok(Limits {
         max_body: args.max_body.0 as usize,
@@ -335,6 +347,7 @@ fn check_limits(args: &LimitArgs) -> Result<Limits, ConfigError> {
         request_deadline: args.request_deadline,
         max_connections: args.max_connections,
         max_requests: args.max_requests,
+        max_invocations: args.max_invocations,
         max_streams: args.max_streams,
         keep_alive: args.keep_alive,
         drain_delay: args.drain_delay,
@@ -345,6 +358,15 @@ fn check_limits(args: &LimitArgs) -> Result<Limits, ConfigError> {
 #[expect(clippy::unnecessary_wraps, reason = "clap wants a parser that may fail")]
 fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
     Ok(SecretString::from(text))
+}
+
+/// A domain name: labels joined by dots.
+fn domain(text: &str) -> Result<String, String> {
+    let text = text.to_ascii_lowercase();
+    let label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && label.len() <= 63
+    };
+    if text.len() <= 200 && text.split('.').all(label) { Ok(text) } else { Err("must be a domain name".to_owned()) }
 }
 
 /// A number of bytes, written as `512`, `16KiB` or `1MiB`.

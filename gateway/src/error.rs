@@ -6,17 +6,22 @@ use std::fmt::Write;
 
 use eventflow_api::problem::{Problem, ProblemCode};
 use eventflow_api::violation::Violation;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 
 use crate::auth::AuthError;
 use crate::cluster::ClusterError;
+use crate::forward::ForwardError;
+use crate::logs::LogError;
 use crate::routes::Body;
 use crate::server::Fault;
 use crate::store::StoreError;
 
 /// Seconds after which a caller may try again when something of ours is away.
 const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Names the problem's code on every answer that is ours and no function's.
+pub const EVENTFLOW_ERROR: HeaderName = HeaderName::from_static("x-eventflow-error");
 
 /// Why a call was not answered as hoped.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,6 +121,7 @@ impl ApiError {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(EVENTFLOW_ERROR, HeaderValue::from_static(self.code.as_str()));
         match status {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -142,7 +148,7 @@ fn status(code: ProblemCode) -> StatusCode {
         P::NotFound | P::NoSuchRoute => StatusCode::NOT_FOUND,
         P::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         P::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        P::AlreadyExists | P::IdempotencyInFlight => StatusCode::CONFLICT,
+        P::AlreadyExists | P::IdempotencyInFlight | P::FunctionNotHttp => StatusCode::CONFLICT,
         P::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         P::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         P::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -150,8 +156,11 @@ fn status(code: ProblemCode) -> StatusCode {
         P::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
         P::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         P::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        P::Overloaded | P::StoreUnavailable | P::ClusterUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-        P::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        P::FunctionFailed => StatusCode::BAD_GATEWAY,
+        P::Overloaded | P::StoreUnavailable | P::ClusterUnavailable | P::FunctionNotReady => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        P::Timeout | P::FunctionTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
 }
 
@@ -232,6 +241,47 @@ impl From<AuthError> for ApiError {
             ),
             AuthError::Store(error) => error.into(),
             AuthError::Cluster(error) => error.into(),
+        }
+    }
+}
+
+impl From<ForwardError> for ApiError {
+    fn from(error: ForwardError) -> Self {
+        use ForwardError as F;
+        let code = match &error {
+            F::NotFound => ProblemCode::NotFound,
+            F::NotHttp => ProblemCode::FunctionNotHttp,
+            F::TenantSuspended => ProblemCode::TenantSuspended,
+            F::NotReady(_) => ProblemCode::FunctionNotReady,
+            F::TenantBusy { .. } => ProblemCode::TooManyRequests,
+            F::GatewayBusy => ProblemCode::Overloaded,
+            F::BodyTooLarge { .. } => ProblemCode::BodyTooLarge,
+            F::CallerSilent { .. } => ProblemCode::RequestTimeout,
+            F::CallerBroke => ProblemCode::MalformedRequest,
+            F::Unreachable(_) | F::Broke(_) => ProblemCode::FunctionFailed,
+            F::Silent { .. } => ProblemCode::FunctionTimeout,
+            F::Headers(_) => return Self::internal(chain(&error)),
+        };
+        let failure = Self::new(code, error.to_string());
+        match std::error::Error::source(&error) {
+            Some(source) => failure.because(chain(source)),
+            None => failure,
+        }
+    }
+}
+
+impl From<LogError> for ApiError {
+    fn from(error: LogError) -> Self {
+        let code = match &error {
+            LogError::NoFunction | LogError::NoPod => ProblemCode::NotFound,
+            LogError::TenantBusy => ProblemCode::TooManyRequests,
+            LogError::GatewayBusy => ProblemCode::Overloaded,
+            LogError::Unavailable(_) => ProblemCode::ClusterUnavailable,
+        };
+        let failure = Self::new(code, error.to_string());
+        match std::error::Error::source(&error) {
+            Some(source) => failure.because(chain(source)),
+            None => failure,
         }
     }
 }

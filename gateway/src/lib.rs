@@ -24,6 +24,10 @@ pub mod auth;
 pub mod store;
 /// From stored intent to Function objects, and from the watch back.
 pub mod cluster;
+/// From a caller's request to a pod of the function, and back.
+pub mod forward;
+/// What functions wrote.
+pub mod logs;
 /// Points at which a test kills the process.
 pub mod failpoint;
 /// The only map from a failure to a status.

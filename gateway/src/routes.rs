@@ -13,6 +13,7 @@ use tower::Service;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::forward::FunctionHost;
 
 /// The table.
 pub mod table;
@@ -30,11 +31,15 @@ pub mod token;
 pub mod me;
 /// `/v1/functions`.
 pub mod functions;
+/// Calls of functions.
+pub mod invoke;
+/// `GET /v1/functions/{name}/logs`.
+pub mod logs;
 /// `GET /v1/audit`.
 pub mod audit;
 
 use call::Call;
-pub use table::{Access, ROUTES, Route};
+pub use table::{Access, HOST_ROUTE, Lane, ROUTES, Route};
 
 /// Any failure of a body or of a layer.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -64,12 +69,13 @@ impl Matched {
         let mut pattern = "";
         for route in ROUTES.iter() {
             let Some(params) = params(route.pattern, path) else { continue };
-            if route.method == *wanted {
+            let Some(has) = &route.method else { return Self::Route(route, params) };
+            if has == wanted {
                 return Self::Route(route, params);
             }
             pattern = route.pattern;
-            methods.push(route.method.as_str());
-            if route.method == Method::GET {
+            methods.push(has.as_str());
+            if has == Method::GET {
                 methods.push("HEAD");
             }
         }
@@ -78,6 +84,12 @@ impl Matched {
         }
         methods.push("OPTIONS");
         Self::Methods(pattern, methods.join(", "))
+    }
+
+    /// To a function's own host name.
+    #[must_use]
+    pub fn host(host: FunctionHost) -> Self {
+        Self::Route(&HOST_ROUTE, vec![host.function, host.tenant])
     }
 
     /// The pattern, for the metrics.
@@ -92,23 +104,54 @@ impl Matched {
 
     /// The method, for the metrics.
     #[must_use]
-    pub fn method_label(&self) -> &'static str {
+    pub fn method_label(&self, method: &Method) -> &'static str {
         match self {
-            Self::Route(route, _) => {
-                ROUTES.iter().find(|r| r.method == route.method).map_or("other", |r| r.method_str())
-            }
+            Self::Route(..) => method_label(method),
             Self::Methods(..) | Self::Nothing => "other",
         }
+    }
+
+    /// Under which limits the request runs.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        match self {
+            Self::Route(route, _) => route.lane,
+            Self::Methods(..) | Self::Nothing => Lane::Call,
+        }
+    }
+}
+
+/// The method as a label: one of those we know.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET | Method::HEAD => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
     }
 }
 
 /// The segments that stand in the place of the pattern's words, if the path fits.
 fn params(pattern: &str, path: &str) -> Option<Vec<String>> {
     let mut params = Vec::new();
-    let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
+    let (pattern, rest) = match pattern.split_once("/{path..}") {
+        Some((pattern, _)) => {
+            let end = path.match_indices('/').map(|(at, _)| at).nth(pattern.matches('/').count());
+            let (path, rest) = path.split_at(end.unwrap_or(path.len()));
+            (pattern, Some((path, rest)))
+        }
+        None => (pattern, None),
+    };
+    let (mut pattern, mut path) = (pattern.split('/'), rest.map_or(path, |(path, _)| path).split('/'));
     loop {
         match (pattern.next(), path.next()) {
-            (None, None) => return Some(params),
+            (None, None) => {
+                params.extend(rest.map(|(_, rest)| rest.to_owned()));
+                return Some(params);
+            }
             (Some(word), Some(segment)) if word.starts_with('{') => {
                 // `{name}:verb` stands for a segment that ends so; a name alone has no colon.
                 let verb = word.split_once('}')?.1;
@@ -279,6 +322,21 @@ mod tests {
             assert_eq!(params("/v1/functions/{name}:explain", path), None, "{path}");
         }
         assert_eq!(params("/v1/functions/{name}", "/v1/functions/a:explain"), None);
+    }
+
+    #[test]
+    fn what_follows_belongs_to_the_function() {
+        let rest = |path: &str| {
+            let Matched::Route(_, params) = Matched::of(&Method::DELETE, path) else { return None };
+            params.get(1).cloned()
+        };
+        assert_eq!(rest("/v1/functions/a/http").as_deref(), Some(""));
+        assert_eq!(rest("/v1/functions/a/http/").as_deref(), Some("/"));
+        assert_eq!(rest("/v1/functions/a/http/x//y/../%2f/").as_deref(), Some("/x//y/../%2f/"));
+        for path in ["/v1/functions/a/https", "/v1/functions//http/x", "/v1/functions/../http/x", "/v1/functions/a"] {
+            assert_eq!(rest(path), None, "{path}");
+        }
+        assert_eq!(pattern("PURGE", "/v1/functions/a/http/x"), "/v1/functions/{name}/http/{path..}");
     }
 
     #[test]

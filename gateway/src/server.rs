@@ -3,14 +3,13 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
@@ -29,6 +28,7 @@ mod client;
 /// Counting the requests under way on a connection.
 mod activity;
 
+pub use activity::Handover;
 use activity::{Activity, Tracked};
 use client::{ClientIo, Protocol};
 pub use framing::Fault;
@@ -69,7 +69,6 @@ where
 {
     let (mut stop, abort) = (pin!(signals.0), signals.1);
     let mut connections = JoinSet::new();
-    let graceful = GracefulShutdown::new();
     let draining = CancellationToken::new();
     let places = Arc::new(Semaphore::new(limits.max_connections));
     loop {
@@ -80,7 +79,6 @@ where
             accepted = accept(&listener, &places) => accepted,
         };
         let service = service.clone();
-        let watcher = graceful.watcher();
         let draining = draining.clone();
         connections.spawn(async move {
             let _place = place;
@@ -92,37 +90,51 @@ where
             };
             // A client that says nothing has nothing to lose.
             let Some((protocol, io)) = guess.await else { return };
+            let activity = io.activity();
+            let service = TowerToHyperService::new(Tracked::new(service, Arc::clone(&activity)));
             let outcome = match protocol {
                 Protocol::Http1 => {
-                    let service = TowerToHyperService::new(Tracked::new(service, io.activity()));
-                    watcher.watch(http1(&limits).serve_connection(TokioIo::new(io), service)).await
+                    let connection = pin!(http1(&limits).serve_connection(TokioIo::new(io), service).with_upgrades());
+                    until_drained(connection, &draining, |connection| connection.graceful_shutdown()).await
                 }
                 Protocol::Http2 => {
-                    let service = TowerToHyperService::new(Tracked::new(service, io.activity()));
-                    watcher.watch(http2(&limits).serve_connection(TokioIo::new(io), service)).await
+                    let connection = pin!(http2(&limits).serve_connection(TokioIo::new(io), service));
+                    until_drained(connection, &draining, |connection| connection.graceful_shutdown()).await
                 }
             };
             if let Err(error) = outcome {
                 tracing::debug!(error = crate::error::chain(&error), "A connection ended early.");
             }
+            // A web socket lives on in the connection's place.
+            if let Some(tunnel) = activity.tunnel() {
+                tunnel.await;
+            }
         });
     }
     drop(listener);
     draining.cancel();
-    drain(connections, graceful, limits.drain_timeout, abort).await
+    drain(connections, limits.drain_timeout, abort).await
+}
+
+/// Runs a connection to its end; once the drain begins, it ends as soon as no request is under way.
+async fn until_drained<C>(
+    mut connection: Pin<&mut C>,
+    draining: &CancellationToken,
+    end: impl FnOnce(Pin<&mut C>),
+) -> C::Output
+where
+    C: Future,
+{
+    tokio::select! {
+        outcome = connection.as_mut() => return outcome,
+        () = draining.cancelled() => end(connection.as_mut()),
+    }
+    connection.await
 }
 
 /// Lets connections end by themselves, as long as there is time.
-async fn drain(
-    mut connections: JoinSet<()>,
-    graceful: GracefulShutdown,
-    timeout: Duration,
-    abort: impl Future<Output = ()>,
-) -> Drained {
-    let ended = async {
-        graceful.shutdown().await;
-        while connections.join_next().await.is_some() {}
-    };
+async fn drain(mut connections: JoinSet<()>, timeout: Duration, abort: impl Future<Output = ()>) -> Drained {
+    let ended = async { while connections.join_next().await.is_some() {} };
     let clean = tokio::select! {
         () = ended => true,
         () = tokio::time::sleep(timeout) => false,

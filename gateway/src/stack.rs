@@ -9,22 +9,22 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use eventflow_api::problem::ProblemCode;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
 use http::header::HeaderName;
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::BodyExt;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::error::Overloaded;
 use tower::timeout::error::Elapsed;
-use tower::{Service, ServiceBuilder};
+use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_http::timeout::RequestBodyDeadlineLayer;
 use tracing::Instrument;
 
 use crate::app::App;
 use crate::error::ApiError;
 use crate::metrics::{ProblemLabels, RequestLabels, RouteLabels};
-use crate::routes::{Answer, Body, BoxError, Matched, Router};
+use crate::routes::{Answer, Body, BoxError, Lane, Matched, Router};
 
 /// Names a call in the logs, in the audit log and in problem documents.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -65,6 +65,8 @@ where
         // Id, span, panic catch, log line, metrics: outermost, so that every answer has them, whoever gave it, and
         // so that a panic anywhere below costs one request. What a layer below refuses becomes a problem here.
         .layer(tower::layer::layer_fn(move |inner| Observed { inner, app: Arc::clone(&app) }))
+        // Streams go their own way here: they may live for hours, so they must take no place from calls.
+        .layer(tower::layer::layer_fn(move |calls| Lanes { calls, streams: Router::new(limits.max_body) }))
         // Over the limit a request is refused at once: a queue would only make everybody late.
         .load_shed()
         // One limit for all connections, so that memory has a bound.
@@ -76,6 +78,37 @@ where
         // The routes; authentication is theirs, since each says what it needs. They bound the body's size where they
         // read it, so that a refusal does not depend on how the length was announced.
         .service(Router::new(limits.max_body))
+}
+
+/// See [`stack`].
+#[derive(Clone)]
+struct Lanes<S> {
+    calls: S,
+    streams: Router,
+}
+
+impl<S, B> Service<Request<B>> for Lanes<S>
+where
+    S: Service<Request<B>, Response = Answer, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Answer;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Answer, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // To ask the calls' lane would be to take a place in it.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        match request.extensions().get::<Matched>().map(Matched::lane) {
+            Some(Lane::Stream) => Box::pin(self.streams.call(request).map_err(|never| match never {})),
+            _ => Box::pin(self.calls.clone().oneshot(request)),
+        }
+    }
 }
 
 /// The answer to what a layer refused.
@@ -116,11 +149,12 @@ where
         let id = RequestId::of(request.headers().get(&REQUEST_ID));
         // Set by the connection in the place of a request that it could not let through.
         let refused = request.extensions_mut().remove::<ApiError>();
-        let matched = match refused {
-            None => Matched::of(request.method(), request.uri().path()),
-            Some(_) => Matched::Nothing,
+        let matched = match (&refused, app.forward.host_of(&request)) {
+            (Some(_), _) => Matched::Nothing,
+            (None, Some(host)) => Matched::host(host),
+            (None, None) => Matched::of(request.method(), request.uri().path()),
         };
-        let labels = RouteLabels { method: matched.method_label(), route: matched.pattern_label() };
+        let labels = RouteLabels { method: matched.method_label(request.method()), route: matched.pattern_label() };
         let is_head = request.method() == Method::HEAD;
         let span = tracing::info_span!(
             "request",

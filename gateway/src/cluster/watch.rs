@@ -35,6 +35,10 @@ pub(super) enum Seen<K> {
 /// The objects of one kind.
 pub(super) struct Cache<K> {
     name: &'static str,
+    /// Labels of the objects looked at.
+    selector: Option<String>,
+    /// Takes away what nobody reads.
+    trim: fn(&mut K),
     objects: RwLock<Objects<K>>,
     listed: AtomicBool,
     /// Counts changes.
@@ -43,7 +47,21 @@ pub(super) struct Cache<K> {
 
 impl<K> Cache<K> {
     pub(super) fn new(name: &'static str) -> Self {
-        Self { name, objects: RwLock::default(), listed: AtomicBool::new(false), version: watch::Sender::new(0) }
+        Self {
+            name,
+            selector: None,
+            trim: |_| (),
+            objects: RwLock::default(),
+            listed: AtomicBool::new(false),
+            version: watch::Sender::new(0),
+        }
+    }
+
+    /// Looks at objects with these labels alone, and holds only what `trim` leaves of each.
+    pub(super) fn of(mut self, selector: String, trim: fn(&mut K)) -> Self {
+        self.selector = Some(selector);
+        self.trim = trim;
+        self
     }
 
     /// The object of that name.
@@ -92,7 +110,8 @@ where
 {
     /// Watches for ever.
     pub(super) async fn run(&self, api: Api<DeserializeGuard<K>>, observe: impl Fn(Seen<K>)) {
-        let stream = watcher(api, watcher::Config::default());
+        let config = self.selector.iter().fold(watcher::Config::default(), |config, labels| config.labels(labels));
+        let stream = watcher(api, config);
         pin_mut!(stream);
         let mut backoff = BACKOFF_FIRST;
         let mut list: Objects<K> = HashMap::new();
@@ -160,7 +179,10 @@ where
 
     fn readable(&self, object: DeserializeGuard<K>) -> Option<Arc<K>> {
         match object.0 {
-            Ok(object) => Some(Arc::new(object)),
+            Ok(mut object) => {
+                (self.trim)(&mut object);
+                Some(Arc::new(object))
+            }
             Err(invalid) => {
                 let metadata = &invalid.metadata;
                 tracing::warn!(

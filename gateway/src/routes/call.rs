@@ -22,7 +22,8 @@ use crate::stack::RequestId;
 use crate::store::{IdempotencyKey, Origin};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// W3C trace context.
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest idempotency key, in bytes.
 const IDEMPOTENCY_KEY_MAX: usize = 255;
 
@@ -60,6 +61,30 @@ impl Call {
         name.ok_or_else(|| ApiError::from(crate::store::StoreError::NotFound))
     }
 
+    /// The request's path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.parts.uri.path()
+    }
+
+    /// What stands in the place of the pattern's word of this number, counted from 0.
+    #[must_use]
+    pub fn param(&self, number: usize) -> &str {
+        self.params.get(number).map_or("", String::as_str)
+    }
+
+    /// Names the call.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        self.parts.extensions.get::<RequestId>().map_or("", RequestId::as_str)
+    }
+
+    /// The request as it came, to be handed on.
+    #[must_use]
+    pub fn into_request(self) -> Request<Body> {
+        Request::from_parts(self.parts, self.body)
+    }
+
     /// The query, to be read parameter by parameter.
     ///
     /// # Errors
@@ -71,11 +96,10 @@ impl Call {
     /// Where a write of this caller comes from.
     #[must_use]
     pub fn origin(&self, caller: &Caller) -> Origin {
-        let request_id = self.parts.extensions.get::<RequestId>().map_or("", RequestId::as_str);
         let traceparent = self.parts.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
         Origin {
             actor: caller.identity.subject.clone(),
-            request_id: request_id.to_owned(),
+            request_id: self.request_id().to_owned(),
             traceparent: traceparent.filter(|text| is_traceparent(text)).map(str::to_owned),
         }
     }
@@ -199,7 +223,7 @@ fn framing_fault(error: &(dyn Error + 'static)) -> Option<Fault> {
 }
 
 /// Version 00 of W3C trace context.
-fn is_traceparent(text: &str) -> bool {
+pub(crate) fn is_traceparent(text: &str) -> bool {
     let lengths: Vec<usize> = text.split('-').map(str::len).collect();
     let hex = |b: u8| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     lengths == [2, 32, 16, 2] && text.starts_with("00-") && text.bytes().all(hex)

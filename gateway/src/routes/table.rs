@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use http::Method;
 
 use super::call::Call;
-use super::{Answer, audit, functions, health, me, token};
+use super::{Answer, audit, functions, health, invoke, logs, me, token};
 use crate::app::App;
 use crate::auth::{Caller, Operator, Right};
 
@@ -29,34 +29,31 @@ pub enum Access {
     Operator(OperatorHandler),
 }
 
+/// Under which limits a request runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Calls of the API: all of them share one limit, and each ends by a deadline.
+    Call,
+    /// Streams, which may live for hours; their handler bounds them, and they take no place from calls.
+    Stream,
+}
+
 /// One line of the table.
 pub struct Route {
-    /// The method. HEAD goes where GET goes.
-    pub method: Method,
-    /// The path; `{word}` stands for one segment, `{word}:verb` for one that ends so. Also the metrics' label.
+    /// The method, none for all of them. HEAD goes where GET goes.
+    pub method: Option<Method>,
+    /// The path; `{word}` stands for one segment, `{word}:verb` for one that ends so, and a last `{word..}` for all
+    /// that follows. Also the metrics' label.
     pub pattern: &'static str,
     /// Who may, and who answers.
     pub access: Access,
-}
-
-impl Route {
-    /// The method as a text that lives for ever.
-    #[must_use]
-    pub fn method_str(&self) -> &'static str {
-        match self.method {
-            Method::GET => "GET",
-            Method::POST => "POST",
-            Method::PUT => "PUT",
-            Method::PATCH => "PATCH",
-            Method::DELETE => "DELETE",
-            _ => "other",
-        }
-    }
+    /// Under which limits.
+    pub lane: Lane,
 }
 
 /// Every route of the API.
 pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
-    use Right::{Identity, Read, Write};
+    use Right::{Identity, Invoke, Read, Write};
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     const PUT: Method = Method::PUT;
@@ -73,6 +70,8 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         tenant(PUT, "/v1/functions/{name}", Write, functions::replace),
         tenant(PATCH, "/v1/functions/{name}", Write, functions::patch),
         tenant(DELETE, "/v1/functions/{name}", Write, functions::delete),
+        stream(None, "/v1/functions/{name}/http/{path..}", Invoke, invoke::http),
+        stream(Some(GET), "/v1/functions/{name}/logs", Read, logs::get),
         tenant(GET, "/v1/audit", Read, audit::list),
     ]
 });
@@ -86,7 +85,7 @@ where
     F: Future<Output = Answer> + Send + 'static,
 {
     let access = Access::Public(Box::new(move |app, call| Box::pin(handler(app, call))));
-    Route { method, pattern, access }
+    Route { method: Some(method), pattern, access, lane: Lane::Call }
 }
 
 fn tenant<F>(
@@ -99,5 +98,24 @@ where
     F: Future<Output = Answer> + Send + 'static,
 {
     let access = Access::Tenant(right, Box::new(move |app, caller, call| Box::pin(handler(app, caller, call))));
-    Route { method, pattern, access }
+    Route { method: Some(method), pattern, access, lane: Lane::Call }
 }
+
+fn stream<F>(
+    method: Option<Method>,
+    pattern: &'static str,
+    right: Right,
+    handler: impl Fn(Arc<App>, Caller, Call) -> F + Send + Sync + 'static,
+) -> Route
+where
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let access = Access::Tenant(right, Box::new(move |app, caller, call| Box::pin(handler(app, caller, call))));
+    Route { method, pattern, access, lane: Lane::Stream }
+}
+
+/// Where requests for a function's own host name go, whatever their method and path.
+pub static HOST_ROUTE: LazyLock<Route> = LazyLock::new(|| {
+    let handler: PublicHandler = Box::new(|app, call| Box::pin(invoke::host(app, call)));
+    Route { method: None, pattern: "{function}.{tenant}", access: Access::Public(handler), lane: Lane::Stream }
+});

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -19,12 +19,36 @@ use crate::error::ApiError;
 use crate::routes::{Body, BoxError};
 
 /// What a connection is doing. Shared by its two ends.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Activity {
     under_way: AtomicUsize,
     begun: AtomicU64,
     /// The number of the request that stands for a head that was refused, and why it was.
     refused: OnceLock<(u64, Fault)>,
+    tunnel: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+impl std::fmt::Debug for Activity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Activity").field("under_way", &self.under_way).finish_non_exhaustive()
+    }
+}
+
+/// A request's way to take its connection over, once it is answered by a change of protocol.
+#[derive(Debug, Clone)]
+pub struct Handover(Arc<Activity>);
+
+impl Handover {
+    /// Has `tunnel` run in the connection's place once the answer is written. The connection counts as busy until then
+    /// and until the tunnel ends.
+    pub fn to(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
+        let under_way = self.0.hold();
+        let tunnel = async move {
+            let _under_way = under_way;
+            tunnel.await;
+        };
+        *self.0.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(tunnel));
+    }
 }
 
 impl Activity {
@@ -38,6 +62,11 @@ impl Activity {
         self.begun.load(Ordering::Relaxed)
     }
 
+    /// What takes the connection over, if anything.
+    pub fn tunnel(&self) -> Option<BoxFuture<'static, ()>> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Says that the request of this number, counted from 1, stands for a head that was refused. Once.
     pub fn refuse(&self, number: u64, fault: Fault) {
         let _ = self.refused.set((number, fault));
@@ -46,9 +75,14 @@ impl Activity {
     /// Counts a request; with it, why it is refused.
     fn begin(self: &Arc<Self>) -> (UnderWay, Option<Fault>) {
         let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
-        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let under_way = self.hold();
         let refused = self.refused.get().filter(|(refused, _)| *refused == number);
-        (UnderWay(Arc::clone(self)), refused.map(|(_, fault)| *fault))
+        (under_way, refused.map(|(_, fault)| *fault))
+    }
+
+    fn hold(self: &Arc<Self>) -> UnderWay {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
     }
 }
 
@@ -93,6 +127,7 @@ where
         if let Some(fault) = fault {
             request.extensions_mut().insert(ApiError::from(fault));
         }
+        request.extensions_mut().insert(Handover(Arc::clone(&self.activity)));
         let wants_other = request.version() == Version::HTTP_11
             && (request.headers().contains_key(UPGRADE) || request.method() == Method::CONNECT);
         let answer = self.service.call(request);

@@ -21,6 +21,7 @@ use gateway::app::App;
 use gateway::auth::{Auth, AuthConfig};
 use gateway::cluster::Cluster;
 use gateway::config::Limits;
+use gateway::forward::Forward;
 use gateway::server::{self, Drained};
 use gateway::stack;
 use gateway::store::{self, Store, StoreConfig};
@@ -45,6 +46,9 @@ use tower::Service;
 /// Longest wait for anything that must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Domain of the functions' own host names.
+pub const FUNCTIONS_DOMAIN: &str = "fn.test";
+
 /// Limits that tests do not run into by accident.
 pub fn limits() -> Limits {
     Limits {
@@ -55,6 +59,7 @@ pub fn limits() -> Limits {
         request_deadline: Duration::from_secs(20),
         max_connections: 1000,
         max_requests: 1000,
+        max_invocations: 1000,
         max_streams: 100,
         keep_alive: Duration::from_secs(60),
         drain_delay: Duration::ZERO,
@@ -107,13 +112,23 @@ impl TestApp {
     }
 
     pub async fn start_with(limits: Limits) -> Self {
+        Self::start_through(limits, None, None).await
+    }
+
+    /// Starts one that reaches the database and the API server at these addresses, which may be proxies; the test
+    /// itself reaches them directly.
+    pub async fn start_through(limits: Limits, database_at: Option<&str>, api_at: Option<&str>) -> Self {
         let cluster = TestCluster::attach().unwrap();
         let database = format!("gateway_{}", uuid::Uuid::new_v4().simple());
         admin(&cluster, &format!("CREATE DATABASE {database}")).await;
         let url = SecretString::from(url_of(&cluster, &database));
         store::migrate(&url).await.unwrap();
+        let through = match database_at {
+            Some(address) => url_of(&cluster, &database).replacen(cluster.database_address(), address, 1).into(),
+            None => url,
+        };
         let store = Store::new(&StoreConfig {
-            database_url: url,
+            database_url: through,
             pool_size: 8,
             // Tests share two cores with everything else; what is tested is not how quick a connection is.
             wait: Duration::from_secs(5),
@@ -127,10 +142,15 @@ impl TestApp {
         static CRDS: OnceCell<()> = OnceCell::const_new();
         CRDS.get_or_init(|| install_crds(kube.clone())).await;
         let shutdown = CancellationToken::new();
-        let (watches, mut tasks) = Cluster::start(kube.clone(), store.clone(), shutdown.clone());
+        let watched = match api_at {
+            Some(address) => kube_through(&cluster, address).await,
+            None => kube.clone(),
+        };
+        let (watches, mut tasks) = Cluster::start(watched, store.clone(), shutdown.clone());
         tasks.detach_all();
         let auth = Auth::new(AuthConfig { issuers: Vec::new(), dev_issuer: true, provision: true });
-        let app = Arc::new(App::new(auth, store, watches, limits));
+        let forward = Forward::new(Some(FUNCTIONS_DOMAIN.to_owned()), limits.max_invocations);
+        let app = Arc::new(App::new(auth, store, watches, forward, limits));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -258,6 +278,15 @@ async fn install_crds(client: kube::Client) {
         })
         .await;
     }
+}
+
+async fn kube_through(cluster: &TestCluster, address: &str) -> kube::Client {
+    let path = std::env::temp_dir().join(format!("kubeconfig-{}", uuid::Uuid::new_v4().simple()));
+    cluster.write_kubeconfig_through(address, &path).unwrap();
+    let kubeconfig = kube::config::Kubeconfig::read_from(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+    kube::Client::try_from(config).unwrap()
 }
 
 fn url_of(cluster: &TestCluster, database: &str) -> String {

@@ -1,0 +1,105 @@
+//! `GET /v1/functions/{name}/logs`
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Method, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::call::Call;
+use super::{Answer, full};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::logs::feed::Item;
+use crate::logs::line::render_gap;
+use crate::logs::request::{Form, LogRequest};
+use crate::logs::{Gathered, Subject, gather};
+
+/// Between two signs of life in a stream of events.
+const PING: Duration = Duration::from_secs(15);
+/// About how much is put together into one write.
+const CHUNK: usize = 16 * 1024;
+/// Asks proxies in between not to hold lines back.
+const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Answers with the lines of all of the function's pods.
+///
+/// # Errors
+/// See [`crate::logs::LogError`].
+pub async fn get(app: Arc<App>, caller: Caller, call: Call) -> Answer {
+    let subject = Subject { tenant: caller.tenant.id().clone(), function: call.function_name()? };
+    let request = LogRequest::read(call.query()?, call.headers(), Timestamp::now())?;
+    let form = request.form;
+    let open = app.log_streams.open(&subject.tenant)?;
+    let gathered = gather(&app.cluster, &subject, request, open).await?;
+    let mut response = if call.method() == Method::HEAD {
+        Response::new(full(Vec::new()))
+    } else {
+        let reader = Reader { gathered, form, draining: app.draining(), begun: false };
+        let frames = stream::unfold(reader, |mut reader| async move {
+            let text = reader.next().await?;
+            Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), reader))
+        });
+        Response::new(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync())
+    };
+    let content_type = match form {
+        Form::Text { .. } => "text/plain; charset=utf-8",
+        Form::Events => "text/event-stream",
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(NO_BUFFERING, HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// The reader's side of a feed.
+struct Reader {
+    gathered: Gathered,
+    form: Form,
+    draining: CancellationToken,
+    begun: bool,
+}
+
+impl Reader {
+    /// What to write next; `None` at the end, which a drain is too: the reader goes on elsewhere.
+    async fn next(&mut self) -> Option<String> {
+        if !std::mem::replace(&mut self.begun, true) && self.form == Form::Events {
+            return Some("retry: 1000\n\n".to_owned());
+        }
+        let item = tokio::select! {
+            biased;
+            item = timeout_at(Instant::now() + PING, self.gathered.feed.next()) => item,
+            () = self.draining.cancelled() => return None,
+        };
+        let mut text = match (item, self.form) {
+            (Ok(item), _) => self.render(item)?,
+            (Err(_), Form::Events) => "event: ping\ndata: {}\n\n".to_owned(),
+            (Err(_), Form::Text { .. }) => String::new(),
+        };
+        while text.len() < CHUNK {
+            match self.gathered.feed.ready() {
+                // It is asked for again.
+                None | Some(Item::End) => break,
+                Some(item) => text.push_str(&self.render(item).unwrap_or_default()),
+            }
+        }
+        Some(text)
+    }
+
+    fn render(&self, item: Item) -> Option<String> {
+        match item {
+            Item::Line(line) => Some(line.render(self.form)),
+            Item::Gap(lost) => Some(render_gap(lost, self.form)),
+            Item::End => None,
+        }
+    }
+}
