@@ -38,7 +38,7 @@ pub fn excesses(spec: &ValidSpec, tier: &TierSpec) -> Vec<Excess> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use eventflow_api::function::FunctionSpec;
+    use eventflow_api::function::{CallerAuth, FunctionSpec};
     use eventflow_api::resources::Resources;
     use eventflow_api::tier::{PodSecurity, Quota};
     use std::collections::BTreeMap;
@@ -58,6 +58,7 @@ mod tests {
             requests_per_second: 1,
             burst: 1,
             concurrent_invocations: 1,
+            max_request_bytes: 1,
             max_replicas_per_function: 3,
             max_timeout_seconds: 300,
             pod_security: PodSecurity::Restricted,
@@ -71,6 +72,7 @@ mod tests {
                 env: BTreeMap::new(),
                 replicas,
                 port: None,
+                auth: CallerAuth::default(),
                 resources: Resources::default(),
                 timeout_seconds: timeout,
                 suspend: false,
