@@ -32,3 +32,5 @@ pub mod labels;
 pub mod problem;
 /// Bodies of the public HTTP API.
 pub mod http;
+/// Bodies of the operators' routes for policies.
+pub mod policy;

@@ -17,7 +17,7 @@ pub enum ProblemCode {
     Unauthenticated,
     /// 403: the role does not include this right.
     Forbidden,
-    /// 403: refused by a policy.
+    /// 403, or the 4xx that the policy chose: refused by a policy; see `policy` and `reason`.
     PolicyDenied,
     /// 403: the tenant is suspended.
     TenantSuspended,
@@ -35,6 +35,8 @@ pub enum ProblemCode {
     FunctionNotHttp,
     /// 409: a call with the same idempotency key is under way.
     IdempotencyInFlight,
+    /// 409: the policy is in no state for this.
+    PolicyState,
     /// 412: the thing was changed meanwhile.
     PreconditionFailed,
     /// 413: the body is too large.
@@ -45,9 +47,11 @@ pub enum ProblemCode {
     InvalidFields,
     /// 422: the idempotency key was used with another body.
     IdempotencyMismatch,
+    /// 422: the module or its settings are refused; see `violations`.
+    PolicyRefused,
     /// 422: will never fit the tenant's quota.
     QuotaExceedsTier,
-    /// 429: too many requests.
+    /// 429: too many requests; see `limit`.
     TooManyRequests,
     /// 431: headers too large.
     HeadersTooLarge,
@@ -59,6 +63,8 @@ pub enum ProblemCode {
     FunctionNotReady,
     /// 503: overloaded; try again.
     Overloaded,
+    /// 503: a policy failed, and its binding says that this refuses; see `policy`.
+    PolicyFailed,
     /// 503: the database cannot be reached.
     StoreUnavailable,
     /// 503: the cluster cannot be reached.
@@ -71,7 +77,7 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// Every code, for documents and tests.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::MalformedRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -84,11 +90,13 @@ impl ProblemCode {
         Self::AlreadyExists,
         Self::FunctionNotHttp,
         Self::IdempotencyInFlight,
+        Self::PolicyState,
         Self::PreconditionFailed,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
         Self::InvalidFields,
         Self::IdempotencyMismatch,
+        Self::PolicyRefused,
         Self::QuotaExceedsTier,
         Self::TooManyRequests,
         Self::HeadersTooLarge,
@@ -96,6 +104,7 @@ impl ProblemCode {
         Self::FunctionFailed,
         Self::FunctionNotReady,
         Self::Overloaded,
+        Self::PolicyFailed,
         Self::StoreUnavailable,
         Self::ClusterUnavailable,
         Self::FunctionTimeout,
@@ -118,11 +127,13 @@ impl ProblemCode {
             Self::AlreadyExists => "already-exists",
             Self::FunctionNotHttp => "function-not-http",
             Self::IdempotencyInFlight => "idempotency-in-flight",
+            Self::PolicyState => "policy-state",
             Self::PreconditionFailed => "precondition-failed",
             Self::BodyTooLarge => "body-too-large",
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::InvalidFields => "invalid-fields",
             Self::IdempotencyMismatch => "idempotency-mismatch",
+            Self::PolicyRefused => "policy-refused",
             Self::QuotaExceedsTier => "quota-exceeds-tier",
             Self::TooManyRequests => "too-many-requests",
             Self::HeadersTooLarge => "headers-too-large",
@@ -130,6 +141,7 @@ impl ProblemCode {
             Self::FunctionFailed => "function-failed",
             Self::FunctionNotReady => "function-not-ready",
             Self::Overloaded => "overloaded",
+            Self::PolicyFailed => "policy-failed",
             Self::StoreUnavailable => "store-unavailable",
             Self::ClusterUnavailable => "cluster-unavailable",
             Self::FunctionTimeout => "function-timeout",
@@ -163,6 +175,15 @@ pub struct Problem {
     /// Each fault of each field, if fields are at fault.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<Violation>,
+    /// The policy that refused or failed, if one did: its binding's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Why the policy refused, for programs; the code is the policy's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The limit that was reached, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use crate::{
 
 /// How long a gateway may take to answer what is under way before it is killed.
 const DRAIN: Duration = Duration::from_secs(30);
+/// Where the policies are that the platform ships with, from the root of the checkout.
+pub const COMPONENTS: &str = "target/policies/components";
 /// The database, and the role the gateway signs in as.
 const DATABASE: &str = "eventflow";
 
@@ -77,6 +79,11 @@ pub fn start(plan: &Plan) -> Result<Vec<Component>> {
     gateway.env("KUBECONFIG", plan.kubeconfig()).args(["serve", "--dev-issuer"]);
     gateway.arg("--listen").arg(loopback(platform.port).to_string());
     gateway.arg("--admin-listen").arg(loopback(platform.admin_port).to_string());
+    let components = platform.root.join(COMPONENTS);
+    if components.join("defaults.json").exists() {
+        gateway.arg("--builtin-policies").arg(components);
+    }
+    gateway.arg("--policy-cache").arg(layout.data.join("policies"));
     let server = postgres::url(&layout)?;
     let as_gateway = with_database(&server, DATABASE).replacen("//postgres:", &format!("//{DATABASE}:"), 1);
     gateway.env("EVENTFLOW_DATABASE_URL", as_gateway).env("EVENTFLOW_LOG_FORMAT", "text");

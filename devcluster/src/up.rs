@@ -20,6 +20,7 @@ use crate::{
     layout::root,
     packages,
     plan::{Plan, PlatformPlan},
+    platform::COMPONENTS,
     preflight,
     process::{run, run_shown},
     supervisor, tools,
@@ -120,8 +121,21 @@ fn build_platform() -> Result<PathBuf> {
     println!("Building the gateway and the controller: some minutes the first time");
     let mut command = Command::new("cargo");
     command.current_dir(root()).args(["build", "--profile", PROFILE]);
-    run_shown(command.args(["--package", "eventflow-gateway", "--package", "eventflow-controller", "--bins"]))?;
-    Ok(root().join("target").join(PROFILE))
+    let packages = ["eventflow-gateway", "eventflow-controller", "eventflow-policy-build"];
+    run_shown(command.args(packages.iter().flat_map(|package| ["--package", package])).arg("--bins"))?;
+    let programs = root().join("target").join(PROFILE);
+    build_policies(&programs);
+    Ok(programs)
+}
+
+/// Builds the policies that the platform ships with. Without a compiler for wasm32 it runs without them.
+fn build_policies(programs: &Path) {
+    println!("Building the policies");
+    let mut command = Command::new(programs.join("policy-build"));
+    command.current_dir(root()).args(["--builtin", "--folder", "policies", "--target-dir", "target/policies"]);
+    if let Err(error) = run_shown(command.arg("--out").arg(root().join(COMPONENTS))) {
+        println!("The platform starts without its policies: {error}");
+    }
 }
 
 fn plan_platform(wish: PlatformWish) -> Result<PlatformPlan> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::client::ClientBuilder;
+use policy_engine::{EngineError, EngineOptions, PolicyEngine};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::net::TcpListener;
@@ -19,9 +20,10 @@ use crate::config::{Config, Limits};
 use crate::forward::Forward;
 use crate::logs::Streams;
 use crate::metrics::{ClusterLabels, Metrics};
+use crate::policy::Policies;
 use crate::server::{self, Drained};
 use crate::store::{Store, StoreError};
-use crate::{admin, stack};
+use crate::{admin, stack, webhook};
 
 /// How long the outcome of the readiness checks is good for: probes must not become load.
 const READINESS_KEPT: Duration = Duration::from_secs(1);
@@ -38,6 +40,9 @@ pub enum AppError {
     /// An address cannot be listened on.
     #[error("cannot listen on {0}; choose another address, or stop what uses it")]
     Listen(std::net::SocketAddr, #[source] std::io::Error),
+    /// No WebAssembly can run here.
+    #[error("policies cannot run on this machine")]
+    Engine(#[source] EngineError),
     /// The system refuses to report signals.
     #[error("signals cannot be watched")]
     Signals(#[source] std::io::Error),
@@ -53,6 +58,8 @@ pub struct App {
     pub cluster: Cluster,
     /// The way to functions' pods.
     pub forward: Forward,
+    /// What operators let tenants do.
+    pub policies: Policies,
     /// Counters.
     pub metrics: Metrics,
     /// Sizes and deadlines.
@@ -75,12 +82,21 @@ pub struct Check {
 impl App {
     /// Puts the parts together. Starts nothing.
     #[must_use]
-    pub fn new(auth: Auth, store: Store, cluster: Cluster, forward: Forward, limits: Limits) -> Self {
+    #[expect(clippy::too_many_arguments, reason = "its parts, each once")]
+    pub fn new(
+        auth: Auth,
+        store: Store,
+        cluster: Cluster,
+        forward: Forward,
+        policies: Policies,
+        limits: Limits,
+    ) -> Self {
         Self {
             auth,
             store,
             cluster,
             forward,
+            policies,
             metrics: Metrics::default(),
             limits,
             log_streams: Arc::default(),
@@ -113,6 +129,7 @@ impl App {
                 checks
             }
         };
+        checks.push(Check { name: "policies", ok: self.policies.ready() });
         checks.push(Check { name: "serving", ok: !self.draining.is_cancelled() });
         checks
     }
@@ -129,12 +146,24 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     let store = Store::new(&config.store).map_err(AppError::Store)?;
     let requests = Family::default();
     let client = client(&config, requests.clone()).await?;
-    let (cluster, mut tasks) = Cluster::start(client, store.clone(), shutdown.clone());
+    let (cluster, mut tasks) = Cluster::start(client.clone(), store.clone(), shutdown.clone());
     let limits = config.limits;
     let forward = Forward::new(config.functions_domain, limits.max_invocations);
-    let mut app = App::new(Auth::new(config.auth), store, cluster, forward, limits);
+    let engine = PolicyEngine::new(EngineOptions::default()).map_err(AppError::Engine)?;
+    let (policies, mut policy_tasks) = Policies::start(engine, store.clone(), config.policies, shutdown.clone());
+    let mut app = App::new(Auth::new(config.auth), store, cluster, forward, policies, limits);
     app.metrics.cluster_requests = requests;
     let app = Arc::new(app);
+    if let Some(wanted) = config.webhook {
+        let listener = bind(wanted.listen).await?;
+        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+        tasks.spawn(async move {
+            let outcome = shutdown.run_until_cancelled(webhook::run(app, client, listener, wanted)).await;
+            if let Some(Err(error)) = outcome {
+                tracing::error!(error = crate::error::chain(&error), "Policies do not judge what kubectl does.");
+            }
+        });
+    }
     let listener = bind(config.listen).await?;
     let admin_listener = bind(config.admin_listen).await?;
 
@@ -155,6 +184,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     shutdown.cancel();
     admin_stop.cancel();
     end_tasks(&mut tasks).await;
+    end_tasks(&mut policy_tasks).await;
     // The admin port has nothing to lose: its task is only awaited so that the port is free when we exit.
     let _ = admin.await;
     Ok(())

@@ -221,6 +221,12 @@ impl Cluster {
         Api::namespaced(self.inner.client.clone(), &tenant.namespace())
     }
 
+    /// The tenant's Function objects, from the watch cache, in no order.
+    #[must_use]
+    pub fn functions_of(&self, id: &TenantId) -> Vec<Arc<Function>> {
+        self.inner.functions.all(&id.namespace())
+    }
+
     /// How many Function objects there are, in the watch cache.
     #[must_use]
     pub fn function_count(&self) -> usize {

@@ -12,7 +12,9 @@ use secrecy::SecretString;
 
 use crate::auth::AuthConfig;
 use crate::auth::keys::{self, KeyError};
+use crate::policy::PolicyConfig;
 use crate::store::StoreConfig;
+use crate::webhook::{FailurePolicy, Target, WebhookConfig};
 
 /// EventFlow's gateway: the HTTP API of a multi-tenant function platform on Kubernetes.
 #[derive(Debug, Parser)]
@@ -96,6 +98,8 @@ pub struct ServeArgs {
     #[command(flatten)]
     auth: AuthArgs,
     #[command(flatten)]
+    policies: PolicyArgs,
+    #[command(flatten)]
     limits: LimitArgs,
 }
 
@@ -159,6 +163,30 @@ struct AuthArgs {
     /// Allow --dev-issuer on an address that other machines can reach.
     #[arg(long, env = "EVENTFLOW_DEV_ISSUER_ALLOW_NON_LOOPBACK", requires = "dev_issuer")]
     dev_issuer_allow_non_loopback: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Policies")]
+struct PolicyArgs {
+    /// Folder of the components that are shipped; those that have a sane default are bound the first time.
+    #[arg(long, env = "EVENTFLOW_BUILTIN_POLICIES", value_name = "DIR")]
+    builtin_policies: Option<PathBuf>,
+    /// Folder for compiled policies, to be closed to all but this user. Without it every start compiles anew.
+    #[arg(long, env = "EVENTFLOW_POLICY_CACHE", value_name = "DIR")]
+    policy_cache: Option<PathBuf>,
+    /// What operators see this replica called.
+    #[arg(long, env = "EVENTFLOW_REPLICA_NAME", default_value = "gateway", value_name = "NAME")]
+    replica_name: String,
+    /// Address of the admission webhooks, over TLS, by which policies judge what kubectl does too. Off without it.
+    #[arg(long, env = "EVENTFLOW_WEBHOOK_LISTEN", value_name = "ADDRESS")]
+    webhook_listen: Option<SocketAddr>,
+    /// How the API server reaches the webhooks: https://HOST:PORT, or NAMESPACE/SERVICE:PORT [default: the address they
+    /// listen on]
+    #[arg(long, env = "EVENTFLOW_WEBHOOK_TARGET", value_name = "TARGET", requires = "webhook_listen")]
+    webhook_target: Option<Target>,
+    /// What becomes of changes by kubectl while no gateway answers.
+    #[arg(long, env = "EVENTFLOW_WEBHOOK_FAILURE_POLICY", value_enum, default_value = "fail")]
+    webhook_failure_policy: FailurePolicy,
 }
 
 #[derive(Debug, Args)]
@@ -246,6 +274,10 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// Whose tokens are accepted.
     pub auth: AuthConfig,
+    /// Where policies come from.
+    pub policies: PolicyConfig,
+    /// The admission webhooks, if they are on.
+    pub webhook: Option<WebhookConfig>,
     /// Sizes and deadlines.
     pub limits: Limits,
 }
@@ -284,7 +316,7 @@ impl TryFrom<ServeArgs> for Config {
     type Error = ConfigError;
 
     fn try_from(args: ServeArgs) -> Result<Self, ConfigError> {
-        let ServeArgs { listen, store, cluster, auth, limits } = args;
+        let ServeArgs { listen, store, cluster, auth, policies, limits } = args;
         let ListenArgs { listen, admin_listen, functions_domain } = listen;
         if listen == admin_listen && listen.port() != 0 {
             return Err(ConfigError::SameAddress);
@@ -304,6 +336,16 @@ impl TryFrom<ServeArgs> for Config {
             },
             kubeconfig: cluster.kubeconfig,
             auth: check_auth(auth, listen, cluster.provision_tenants)?,
+            webhook: policies.webhook_listen.map(|listen| WebhookConfig {
+                listen,
+                target: policies.webhook_target.unwrap_or_else(|| listen.into()),
+                failure_policy: policies.webhook_failure_policy,
+            }),
+            policies: PolicyConfig {
+                cache: policies.policy_cache,
+                builtins: policies.builtin_policies,
+                replica: policies.replica_name,
+            },
             limits: check_limits(&limits)?,
         })
     }

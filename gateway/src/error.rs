@@ -8,6 +8,8 @@ use eventflow_api::problem::{Problem, ProblemCode};
 use eventflow_api::violation::Violation;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
+use policy_engine::set::RateState;
+use policy_engine::types::Denial;
 
 use crate::auth::AuthError;
 use crate::cluster::ClusterError;
@@ -31,12 +33,24 @@ pub struct ApiError {
     violations: Vec<Violation>,
     reason: Option<String>,
     allow: Option<String>,
+    policy: Option<Box<PolicyWord>>,
+}
+
+/// What a policy had to do with it.
+#[derive(Debug, Clone, PartialEq)]
+struct PolicyWord {
+    binding: String,
+    /// The policy's own code, and the status that it chose.
+    denied: Option<(String, StatusCode)>,
+    /// The limit that was reached.
+    rate: Option<RateState>,
+    retry_after_seconds: Option<u32>,
 }
 
 impl ApiError {
     /// A failure with a sentence that says what to do.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), violations: Vec::new(), reason: None, allow: None }
+        Self { code, detail: detail.into(), violations: Vec::new(), reason: None, allow: None, policy: None }
     }
 
     /// Fields are at fault; each fault is listed.
@@ -47,6 +61,16 @@ impl ApiError {
             many => format!("{} fields are at fault; see violations.", many.len()),
         };
         Self { violations, ..Self::new(ProblemCode::InvalidFields, detail) }
+    }
+
+    /// A module or its settings are refused; everything wrong with them is listed.
+    #[must_use]
+    pub fn refused(violations: Vec<Violation>) -> Self {
+        let detail = match violations.as_slice() {
+            [one] => format!("The module was refused: {}.", one.message),
+            many => format!("The module was refused for {} reasons; see violations.", many.len()),
+        };
+        Self { violations, ..Self::new(ProblemCode::PolicyRefused, detail) }
     }
 
     /// The request cannot be read.
@@ -76,6 +100,54 @@ impl ApiError {
         Self { allow: Some(allow), ..Self::new(ProblemCode::MethodNotAllowed, detail) }
     }
 
+    /// A policy said no; the words are its own, and said to be.
+    #[must_use]
+    pub fn denied(binding: &str, denial: &Denial) -> Self {
+        let detail = format!("The policy {binding} refuses this: {}", denial.message);
+        let status = StatusCode::from_u16(denial.status).ok().filter(StatusCode::is_client_error);
+        Self::new(ProblemCode::PolicyDenied, detail).by_policy(PolicyWord {
+            binding: binding.to_owned(),
+            denied: Some((denial.code.clone(), status.unwrap_or(StatusCode::FORBIDDEN))),
+            rate: None,
+            retry_after_seconds: denial.retry_after_ms.map(|ms| ms.div_ceil(1000)),
+        })
+    }
+
+    /// A counter has no room.
+    #[must_use]
+    pub fn rate_limited(binding: &str, rate: &RateState) -> Self {
+        let detail = match rate.retry_after_ms {
+            u32::MAX => format!("This call costs more than the limit {:?} ever has room for.", rate.name),
+            ms => format!("The limit {:?} is reached. Try again in {} s.", rate.name, ms.div_ceil(1000).max(1)),
+        };
+        Self::new(ProblemCode::TooManyRequests, detail).by_policy(PolicyWord {
+            binding: binding.to_owned(),
+            denied: None,
+            rate: Some(rate.clone()),
+            retry_after_seconds: Some(rate.retry_after_ms.div_ceil(1000).max(1)),
+        })
+    }
+
+    /// A policy failed, and its binding says that this refuses. What it did is for the log.
+    #[must_use]
+    pub fn policy_failed(binding: &str, reason: impl Into<String>) -> Self {
+        let detail =
+            format!("The policy {binding} failed, so nothing can be let through. Try again, or ask an operator.");
+        let word = PolicyWord { binding: binding.to_owned(), denied: None, rate: None, retry_after_seconds: None };
+        Self::new(ProblemCode::PolicyFailed, detail).because(reason).by_policy(word)
+    }
+
+    fn by_policy(mut self, word: PolicyWord) -> Self {
+        self.policy = Some(Box::new(word));
+        self
+    }
+
+    /// The sentence for the caller.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Adds what only the log may hear.
     #[must_use]
     pub fn because(mut self, reason: impl Into<String>) -> Self {
@@ -98,7 +170,8 @@ impl ApiError {
     /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        status(self.code)
+        let chosen = self.policy.as_ref().and_then(|word| word.denied.as_ref()).map(|(_, status)| *status);
+        chosen.unwrap_or_else(|| status(self.code))
     }
 
     /// The answer, as a problem document.
@@ -113,6 +186,9 @@ impl ApiError {
             detail: self.detail.clone(),
             request_id: request_id.to_owned(),
             violations: self.violations.clone(),
+            policy: self.policy.as_ref().map(|word| word.binding.clone()),
+            reason: self.policy.as_ref().and_then(|word| word.denied.as_ref()).map(|(code, _)| code.clone()),
+            limit: self.policy.as_ref().and_then(|word| word.rate.as_ref()).map(|rate| rate.name.clone()),
         };
         // A problem is made of texts and numbers alone; writing it cannot fail.
         let body = serde_json::to_vec(&problem).unwrap_or_default();
@@ -131,6 +207,12 @@ impl ApiError {
             }
             _ => {}
         }
+        if let Some(seconds) = self.policy.as_ref().and_then(|word| word.retry_after_seconds) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(rate) = self.policy.as_ref().and_then(|word| word.rate.as_ref()) {
+            crate::policy::write_rates(std::slice::from_ref(rate), headers);
+        }
         if let Some(allow) = self.allow.as_ref().and_then(|a| HeaderValue::from_str(a).ok()) {
             headers.insert(ALLOW, allow);
         }
@@ -148,16 +230,18 @@ fn status(code: ProblemCode) -> StatusCode {
         P::NotFound | P::NoSuchRoute => StatusCode::NOT_FOUND,
         P::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         P::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        P::AlreadyExists | P::IdempotencyInFlight | P::FunctionNotHttp => StatusCode::CONFLICT,
+        P::AlreadyExists | P::IdempotencyInFlight | P::FunctionNotHttp | P::PolicyState => StatusCode::CONFLICT,
         P::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         P::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         P::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        P::InvalidFields | P::IdempotencyMismatch | P::QuotaExceedsTier => StatusCode::UNPROCESSABLE_ENTITY,
+        P::InvalidFields | P::IdempotencyMismatch | P::PolicyRefused | P::QuotaExceedsTier => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         P::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
         P::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         P::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         P::FunctionFailed => StatusCode::BAD_GATEWAY,
-        P::Overloaded | P::StoreUnavailable | P::ClusterUnavailable | P::FunctionNotReady => {
+        P::Overloaded | P::PolicyFailed | P::StoreUnavailable | P::ClusterUnavailable | P::FunctionNotReady => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         P::Timeout | P::FunctionTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -203,6 +287,9 @@ impl From<StoreError> for ApiError {
                 ProblemCode::MalformedRequest,
                 "The cursor does not belong to this query. Leave it out to start from the first page.",
             ),
+            StoreError::WrongState(why) => {
+                return Self::new(ProblemCode::PolicyState, format!("This cannot be done now: {why}."));
+            }
             StoreError::Internal(_) => return Self::internal(chain(&error)),
         };
         Self::new(code, detail).because(chain(&error))

@@ -20,6 +20,10 @@ pub mod routes;
 pub mod json;
 /// From a bearer token to a tenant; nobody else can make one.
 pub mod auth;
+/// Policies in the path of requests.
+pub mod policy;
+/// The same policies for kubectl: admission webhooks.
+pub mod webhook;
 /// Truth of intent and of history: PostgreSQL.
 pub mod store;
 /// From stored intent to Function objects, and from the watch back.

@@ -14,6 +14,7 @@ use tower::Service;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::forward::FunctionHost;
+use crate::policy;
 
 /// The table.
 pub mod table;
@@ -37,6 +38,8 @@ pub mod invoke;
 pub mod logs;
 /// `GET /v1/audit`.
 pub mod audit;
+/// `/v1/policies` and `/v1/policy-groups`.
+pub mod policies;
 
 use call::Call;
 pub use table::{Access, HOST_ROUTE, Lane, ROUTES, Route};
@@ -216,7 +219,7 @@ where
         Matched::Methods(_, allow) => return Err(ApiError::method_not_allowed(allow)),
         Matched::Nothing => return Err(ApiError::no_such_route()),
     };
-    let call = Call::new(request, params, max_body);
+    let mut call = Call::new(request, params, max_body);
     match &route.access {
         Access::Public(handler) => handler(app, call).await,
         Access::Operator(handler) => {
@@ -231,7 +234,16 @@ where
                 let detail = "None of your roles includes this. Ask an owner of the tenant for another role.";
                 return Err(ApiError::new(eventflow_api::problem::ProblemCode::Forbidden, detail));
             }
-            handler(app, caller, call).await
+            let action = policy::action(route);
+            let under_way = policy::is_invocation(&action).then(|| app.policies.enter(caller.tenant.id()));
+            let permit = app.policies.check(&app, &caller, &call, &action)?;
+            call.set_permit(permit.clone());
+            let mut response = handler(app, caller, call).await?;
+            permit.write_headers(response.headers_mut());
+            Ok(match under_way {
+                Some(under_way) => response.map(|body| held(body, under_way)),
+                None => response,
+            })
         }
     }
 }
@@ -248,6 +260,17 @@ fn options(allow: &str) -> Answer {
 #[must_use]
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that keeps something until it is sent or given up.
+fn held(body: Body, kept: impl Send + 'static) -> Body {
+    let mut kept = Some(kept);
+    body.map_frame(move |frame| {
+        // Nothing is done with it: it goes with the body that this closure belongs to.
+        let _: &mut Option<_> = &mut kept;
+        frame
+    })
+    .boxed_unsync()
 }
 
 /// An answer of JSON, not to be kept by caches since it is one caller's own.

@@ -27,6 +27,8 @@ mod idempotency;
 mod pending;
 /// What the cluster changed on its own.
 mod adoption;
+/// Policies, the replicas that run them, and what they decided.
+mod policies;
 
 pub use adoption::{Adoption, Observed};
 pub use audit::AuditRow;
@@ -36,6 +38,9 @@ pub use idempotency::{Answer, IdempotencyKey};
 pub use listing::{FunctionQuery, NameFilter, Page, Sort};
 pub use migration::migrate;
 pub use pending::{Backlog, Life};
+pub use policies::{
+    Beat, Heart, InForce, NewDecision, NewRevision, PolicyChange, Reverted, Rollout, Shipped, TrialCount, TrialRequest,
+};
 
 use connection::Connections;
 
@@ -72,10 +77,14 @@ pub struct Store {
     app: Connections,
     /// For joining store and cluster: all tenants' rows. Its own few connections, so that neither can starve the other.
     projector: Connections,
+    /// For operators, and for what the gateway runs by itself: what is no tenant's.
+    operator: Connections,
 }
 
 /// Connections of the projector, the adopter and readiness together.
 const PROJECTOR_CONNECTIONS: usize = 4;
+/// Connections of operators, and of the loader, the heartbeat and the decision log.
+const OPERATOR_CONNECTIONS: usize = 4;
 
 impl Store {
     /// Prepares the pools; connects to nothing yet.
@@ -88,6 +97,7 @@ impl Store {
         Ok(Self {
             app: Connections::new(config, "ef_app", config.pool_size)?,
             projector: Connections::new(&patient, "ef_projector", PROJECTOR_CONNECTIONS)?,
+            operator: Connections::new(&patient, "ef_operator", OPERATOR_CONNECTIONS)?,
         })
     }
 

@@ -83,3 +83,18 @@ async fn public_routes_are_these() {
         .collect();
     assert_eq!(public, ["GET /healthz", "GET /readyz", "POST /auth/token"]);
 }
+
+#[tokio::test]
+async fn operators_routes_are_closed_to_tenants() {
+    let app = TestApp::start().await;
+    let owner = app.token_of("owner", &["owner"]).await.json()["token"].as_str().unwrap().to_owned();
+    for route in ROUTES.iter().filter(|route| matches!(route.access, Access::Operator(_))) {
+        let method = route.method.clone().unwrap_or(Method::POST);
+        let what = format!("{method} {}", route.pattern);
+        let path = route.pattern.replace("{name}", "x").replace("{id}", "x").replace("{binding}", "x");
+        let reply = app.call(method.clone(), &path, "", Value::Null, &[]).await;
+        assert_eq!(reply.problem(), "unauthenticated", "{what}");
+        let reply = app.call(method.clone(), &path, &owner, Value::Null, &[]).await;
+        assert_eq!((reply.status, reply.problem().as_str()), (StatusCode::FORBIDDEN, "forbidden"), "{what}");
+    }
+}

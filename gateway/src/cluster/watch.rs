@@ -77,6 +77,12 @@ impl<K> Cache<K> {
         objects.map(|(name, object)| (name.clone(), what(object))).collect()
     }
 
+    /// The objects of the namespace, in no order.
+    pub(super) fn all(&self, namespace: &str) -> Vec<Arc<K>> {
+        let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
+        objects.get(namespace).into_iter().flat_map(HashMap::values).cloned().collect()
+    }
+
     /// How many objects there are.
     pub(super) fn count(&self) -> usize {
         let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);

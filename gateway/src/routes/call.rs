@@ -7,7 +7,7 @@ use eventflow_api::names::FunctionName;
 use eventflow_api::problem::ProblemCode;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method, Request, Uri};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -16,7 +16,9 @@ use sha2::{Digest, Sha256};
 use super::query::Query;
 use super::{Body, BoxError};
 use crate::auth::Caller;
+use crate::auth::token::Identity;
 use crate::error::ApiError;
+use crate::policy::Permit;
 use crate::server::Fault;
 use crate::stack::RequestId;
 use crate::store::{IdempotencyKey, Origin};
@@ -33,6 +35,7 @@ pub struct Call {
     body: Body,
     params: Vec<String>,
     max_body: usize,
+    permit: Permit,
 }
 
 impl Call {
@@ -43,13 +46,36 @@ impl Call {
         B::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
-        Self { parts, body: body.map_err(Into::into).boxed_unsync(), params, max_body }
+        Self { parts, body: body.map_err(Into::into).boxed_unsync(), params, max_body, permit: Permit::default() }
     }
 
     /// The request's headers.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         &self.parts.headers
+    }
+
+    /// What the policies let this call do; nothing in particular for routes that they do not judge.
+    #[must_use]
+    pub fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// Sets what the policies let this call do.
+    pub fn set_permit(&mut self, permit: Permit) {
+        self.permit = permit;
+    }
+
+    /// What is asked for.
+    #[must_use]
+    pub fn uri(&self) -> &Uri {
+        &self.parts.uri
+    }
+
+    /// The first segment that a word of the route's pattern stands for.
+    #[must_use]
+    pub fn first_param(&self) -> Option<&str> {
+        self.params.first().map(String::as_str)
     }
 
     /// The function that the path names.
@@ -96,9 +122,15 @@ impl Call {
     /// Where a write of this caller comes from.
     #[must_use]
     pub fn origin(&self, caller: &Caller) -> Origin {
+        self.origin_of(&caller.identity)
+    }
+
+    /// Where a write of this identity comes from.
+    #[must_use]
+    pub fn origin_of(&self, identity: &Identity) -> Origin {
         let traceparent = self.parts.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
         Origin {
-            actor: caller.identity.subject.clone(),
+            actor: identity.subject.clone(),
             request_id: self.request_id().to_owned(),
             traceparent: traceparent.filter(|text| is_traceparent(text)).map(str::to_owned),
         }
@@ -140,17 +172,30 @@ impl Call {
     /// # Errors
     /// When it is too large, too slow or cut off.
     pub async fn bytes(&mut self) -> Result<Bytes, ApiError> {
+        self.bytes_up_to(self.max_body).await
+    }
+
+    /// The whole body as one of these media types, of at most `most` bytes.
+    ///
+    /// # Errors
+    /// Another media type, and a body that is too large, too slow or cut off.
+    pub async fn upload(&mut self, media_types: &[&str], most: usize) -> Result<Bytes, ApiError> {
+        self.check_media_type(media_types)?;
+        self.bytes_up_to(most).await
+    }
+
+    async fn bytes_up_to(&mut self, most: usize) -> Result<Bytes, ApiError> {
         let too_large = || {
-            let detail = format!("The body is larger than {} bytes.", self.max_body);
+            let detail = format!("The body is larger than {most} bytes.");
             ApiError::new(ProblemCode::BodyTooLarge, detail)
         };
-        if http_body::Body::size_hint(&self.body).lower() > self.max_body as u64 {
+        if http_body::Body::size_hint(&self.body).lower() > most as u64 {
             return Err(too_large());
         }
         let mut bytes = BytesMut::new();
         while let Some(frame) = self.body.frame().await {
             match frame.map(Frame::into_data) {
-                Ok(Ok(data)) if bytes.len() + data.len() > self.max_body => return Err(too_large()),
+                Ok(Ok(data)) if bytes.len() + data.len() > most => return Err(too_large()),
                 Ok(Ok(data)) => bytes.extend_from_slice(&data),
                 // Trailers say nothing to us.
                 Ok(Err(_)) => {}

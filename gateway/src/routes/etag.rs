@@ -41,6 +41,14 @@ pub fn if_match(headers: &HeaderMap) -> Result<Precondition, ApiError> {
     Ok(Precondition::Versions(tags.iter().filter_map(|tag| version(tag)).collect()))
 }
 
+/// The tags that `If-Match` lists, for things whose tags are of another make.
+///
+/// # Errors
+/// When the header is no list of tags.
+pub fn listed(headers: &HeaderMap) -> Result<Option<Vec<String>>, ApiError> {
+    tags(headers, &IF_MATCH)
+}
+
 /// Whether `If-None-Match` lists this tag, so that there is nothing new to send.
 ///
 /// # Errors

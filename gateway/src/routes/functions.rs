@@ -23,6 +23,8 @@ use crate::store::{Answer as Written, Change, FunctionRow, StoreError};
 mod document;
 /// Lists of functions.
 mod listing;
+/// What the policies make of a change.
+mod policy;
 
 use document::Write;
 pub use listing::list;
@@ -45,16 +47,17 @@ pub async fn create(app: Arc<App>, caller: Caller, mut call: Call) -> Answer {
     let key = call.idempotency_key(&bytes)?;
     let (name, spec, _) = parse_create(body).map_err(ApiError::invalid)?;
     verdict(&app, &caller)?;
+    let (spec, said) = policy::create(&app, (&caller, call.request_id()), (&name, spec), dry_run).await?;
     if dry_run {
         return match app.store.function_get(&caller.tenant, &name).await? {
             Some(_) => Err(StoreError::AlreadyExists.into()),
-            None => document::would_be(&app, &caller, document::unborn(&caller, name, spec)),
+            None => said.foretell(document::would_be(&app, &caller, document::unborn(&caller, name, spec))).await,
         };
     }
     let origin = call.origin(&caller);
     let written = app.store.function_create(&caller.tenant, &name, &spec, &origin, key.as_ref()).await?;
     let write = Write { app: &app, caller: &caller, key: key.as_ref(), done: StatusCode::CREATED };
-    write.answer(written).await
+    said.tell(write.answer(written).await)
 }
 
 /// `GET /v1/functions/{name}`: 200, or 304 if `If-None-Match` lists the present tag.
@@ -88,10 +91,11 @@ pub async fn replace(app: Arc<App>, caller: Caller, mut call: Call) -> Answer {
     let precondition = etag::if_match(call.headers())?;
     let (spec, _) = parse_replace(&name, body).map_err(ApiError::invalid)?;
     verdict(&app, &caller)?;
+    let (spec, said) = policy::replace(&app, (&caller, call.request_id()), (&name, spec), dry_run).await?;
     if dry_run {
         let row = row(&app, &caller, &name).await?;
         check(&precondition, &row)?;
-        return document::would_be(&app, &caller, changed(row, spec));
+        return said.foretell(document::would_be(&app, &caller, changed(row, spec))).await;
     }
     let if_generation = match &precondition {
         Precondition::None => None,
@@ -104,7 +108,7 @@ pub async fn replace(app: Arc<App>, caller: Caller, mut call: Call) -> Answer {
     let change = Change { spec, if_generation };
     let written =
         app.store.function_replace(&caller.tenant, &name, change, &call.origin(&caller), key.as_ref()).await?;
-    Write { app: &app, caller: &caller, key: key.as_ref(), done: StatusCode::OK }.answer(written).await
+    said.tell(Write { app: &app, caller: &caller, key: key.as_ref(), done: StatusCode::OK }.answer(written).await)
 }
 
 /// `PATCH /v1/functions/{name}`: a JSON merge patch (RFC 7396) of the document; otherwise as a replacement. Without
@@ -129,14 +133,15 @@ pub async fn patch(app: Arc<App>, caller: Caller, mut call: Call) -> Answer {
         let row = row(&app, &caller, &name).await?;
         check(&precondition, &row)?;
         let spec = patched(&row, patch.clone())?;
+        let (spec, said) = policy::update(&app, (&caller, call.request_id()), (&row, spec), dry_run).await?;
         if dry_run {
-            return document::would_be(&app, &caller, changed(row, spec));
+            return said.foretell(document::would_be(&app, &caller, changed(row, spec))).await;
         }
         let change = Change { spec, if_generation: Some((row.id, row.generation)) };
         match app.store.function_replace(&caller.tenant, &name, change, &origin, key.as_ref()).await {
             Ok(written) => {
                 let write = Write { app: &app, caller: &caller, key: key.as_ref(), done: StatusCode::OK };
-                return write.answer(written).await;
+                return said.tell(write.answer(written).await);
             }
             Err(StoreError::StaleGeneration) if precondition == Precondition::None && tries < PATCH_TRIES => {}
             Err(error) => return Err(error.into()),
@@ -155,10 +160,11 @@ pub async fn delete(app: Arc<App>, caller: Caller, mut call: Call) -> Answer {
     let body = call.bytes().await?;
     let key = call.idempotency_key(&body)?;
     let precondition = etag::if_match(call.headers())?;
+    let said = policy::delete(&app, (&caller, call.request_id()), &name, dry_run).await?;
     if dry_run {
         let row = row(&app, &caller, &name).await?;
         check(&precondition, &row)?;
-        return document::would_be(&app, &caller, row);
+        return said.foretell(document::would_be(&app, &caller, row)).await;
     }
     let if_generation = match &precondition {
         Precondition::None => None,
@@ -173,7 +179,7 @@ pub async fn delete(app: Arc<App>, caller: Caller, mut call: Call) -> Answer {
     }
     let mut response = http::Response::new(full(Vec::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+    said.tell(Ok(response))
 }
 
 /// Whether the tenant may have this at all. Policies, tiers and quota are asked here.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use eventflow_api::policy::LoadProblem;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -27,5 +28,12 @@ pub async fn ready(app: Arc<App>, _: Call) -> Answer {
     let word = |ok| Value::from(if ok { "ok" } else { "failing" });
     let named: Map<String, Value> = checks.iter().map(|check| (check.name.to_owned(), word(check.ok))).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    answer(status, &json!({"status": if ready { "ready" } else { "not-ready" }, "checks": named}))
+    // A policy that cannot be put in force refuses what it would have judged; the rest is served.
+    let problem = |problem: &LoadProblem| json!({"binding": problem.binding, "policy": problem.policy});
+    let problems: Vec<Value> = app.policies.problems().iter().map(problem).collect();
+    let mut body = json!({"status": if ready { "ready" } else { "not-ready" }, "checks": named});
+    if !problems.is_empty() {
+        body["policies"] = Value::from(problems);
+    }
+    answer(status, &body)
 }

@@ -43,7 +43,11 @@ pub async fn host(app: Arc<App>, call: Call) -> Answer {
         let detail = "None of your roles includes this. Ask an owner of the tenant for another role.";
         return Err(ApiError::new(ProblemCode::Forbidden, detail));
     }
-    pass(&app, &Target { tenant, name, form: Form::Host { token: true } }, call).await
+    let _under_way = app.policies.enter(caller.tenant.id());
+    let permit = app.policies.check(&app, &caller, &call, "functions.http")?;
+    let mut response = pass(&app, &Target { tenant, name, form: Form::Host { token: true } }, call).await?;
+    permit.write_headers(response.headers_mut());
+    Ok(response)
 }
 
 async fn pass(app: &App, target: &Target, call: Call) -> Answer {

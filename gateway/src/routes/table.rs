@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use http::Method;
 
 use super::call::Call;
-use super::{Answer, audit, functions, health, invoke, logs, me, token};
+use super::{Answer, audit, functions, health, invoke, logs, me, policies, token};
 use crate::app::App;
 use crate::auth::{Caller, Operator, Right};
 
@@ -73,6 +73,25 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         stream(None, "/v1/functions/{name}/http/{path..}", Invoke, invoke::http),
         stream(Some(GET), "/v1/functions/{name}/logs", Read, logs::get),
         tenant(GET, "/v1/audit", Read, audit::list),
+        operator(GET, "/v1/policies", policies::list),
+        operator(POST, "/v1/policies", policies::upload),
+        operator(GET, "/v1/policies/{name}", policies::get),
+        operator(DELETE, "/v1/policies/{name}", policies::delete),
+        operator(GET, "/v1/policies/{name}/revisions", policies::revisions),
+        operator(GET, "/v1/policies/{name}/bindings", policies::bindings),
+        operator(PUT, "/v1/policies/{name}/bindings/{binding}", policies::bind),
+        operator(DELETE, "/v1/policies/{name}/bindings/{binding}", policies::unbind),
+        operator(POST, "/v1/policies/{name}:shadow", policies::shadow),
+        operator(POST, "/v1/policies/{name}:canary", policies::canary),
+        operator(POST, "/v1/policies/{name}:activate", policies::activate),
+        operator(POST, "/v1/policies/{name}:rollback", policies::rollback),
+        operator(POST, "/v1/policies/{name}:evaluate", policies::evaluate),
+        operator(GET, "/v1/policies/{name}/shadow", policies::shadow_report),
+        operator(GET, "/v1/policies/{name}/decisions", policies::decisions),
+        operator(GET, "/v1/policies/{name}/history", policies::history),
+        operator(GET, "/v1/policy-groups", policies::list_groups),
+        operator(PUT, "/v1/policy-groups/{name}", policies::put_group),
+        operator(DELETE, "/v1/policy-groups/{name}", policies::delete_group),
     ]
 });
 
@@ -112,6 +131,18 @@ where
 {
     let access = Access::Tenant(right, Box::new(move |app, caller, call| Box::pin(handler(app, caller, call))));
     Route { method, pattern, access, lane: Lane::Stream }
+}
+
+fn operator<F>(
+    method: Method,
+    pattern: &'static str,
+    handler: impl Fn(Arc<App>, Operator, Call) -> F + Send + Sync + 'static,
+) -> Route
+where
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let access = Access::Operator(Box::new(move |app, operator, call| Box::pin(handler(app, operator, call))));
+    Route { method: Some(method), pattern, access, lane: Lane::Call }
 }
 
 /// Where requests for a function's own host name go, whatever their method and path.

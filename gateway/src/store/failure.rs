@@ -29,6 +29,9 @@ pub enum StoreError {
     /// A call with the same idempotency key is under way.
     #[error("a call with the same idempotency key is under way")]
     IdempotencyInFlight,
+    /// The thing is in no state for this; why.
+    #[error("not in this state: {0}")]
+    WrongState(String),
     /// The cursor was not made by this query.
     #[error("the cursor does not belong to this query")]
     BadCursor,
@@ -72,6 +75,9 @@ impl From<tokio_postgres::Error> for StoreError {
         if db.constraint() == Some("functions_live_name_key") {
             return Self::AlreadyExists;
         }
+        if let Some(message) = db.constraint().and_then(wrong_state) {
+            return Self::WrongState(message.to_owned());
+        }
         match db.code() {
             &SqlState::QUERY_CANCELED | &SqlState::LOCK_NOT_AVAILABLE => Self::Timeout(error.into()),
             &SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE => Self::Timeout(error.into()),
@@ -88,6 +94,15 @@ impl From<tokio_postgres::Error> for StoreError {
 impl From<PoolError> for StoreError {
     fn from(error: PoolError) -> Self {
         Self::Unavailable(error.into())
+    }
+}
+
+/// Constraints that a well-formed wish can run into.
+fn wrong_state(constraint: &str) -> Option<&'static str> {
+    match constraint {
+        "policy_bindings_group_fkey" => Some("there is no such group of this world, or it still has members"),
+        "policy_bindings_active_fkey" | "policy_bindings_trial_fkey" => Some("there is no such revision"),
+        _ => None,
     }
 }
 

@@ -22,6 +22,7 @@ use gateway::auth::{Auth, AuthConfig};
 use gateway::cluster::Cluster;
 use gateway::config::Limits;
 use gateway::forward::Forward;
+use gateway::policy::{Policies, PolicyConfig};
 use gateway::server::{self, Drained};
 use gateway::stack;
 use gateway::store::{self, Store, StoreConfig};
@@ -34,7 +35,8 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, CustomResourceExt, ResourceExt};
-use secrecy::SecretString;
+use policy_engine::{EngineOptions, PolicyEngine};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
@@ -67,11 +69,27 @@ pub fn limits() -> Limits {
     }
 }
 
+/// How to start one.
+struct Start<'a> {
+    limits: Limits,
+    database_at: Option<&'a str>,
+    api_at: Option<&'a str>,
+    policies: PolicyConfig,
+}
+
+impl Default for Start<'_> {
+    fn default() -> Self {
+        Self { limits: limits(), database_at: None, api_at: None, policies: PolicyConfig::default() }
+    }
+}
+
 /// A gateway.
 pub struct TestApp {
     pub app: Arc<App>,
     pub address: SocketAddr,
     pub kube: kube::Client,
+    /// The database's URL.
+    pub database: SecretString,
     stop: CancellationToken,
     shutdown: CancellationToken,
     served: Option<JoinHandle<Drained>>,
@@ -112,20 +130,45 @@ impl TestApp {
     }
 
     pub async fn start_with(limits: Limits) -> Self {
-        Self::start_through(limits, None, None).await
+        Self::start_on(Self::new_database().await, Start { limits, ..Start::default() }).await
     }
 
     /// Starts one that reaches the database and the API server at these addresses, which may be proxies; the test
     /// itself reaches them directly.
     pub async fn start_through(limits: Limits, database_at: Option<&str>, api_at: Option<&str>) -> Self {
+        let start = Start { limits, database_at, api_at, ..Start::default() };
+        Self::start_on(Self::new_database().await, start).await
+    }
+
+    /// One that ships policies, or keeps compiled ones.
+    pub async fn start_with_policies(policies: PolicyConfig) -> Self {
+        Self::start_on(Self::new_database().await, Start { policies, ..Start::default() }).await
+    }
+
+    /// Another replica, on the same database and cluster.
+    pub async fn another(&self) -> Self {
+        self.another_with(PolicyConfig::default()).await
+    }
+
+    pub async fn another_with(&self, policies: PolicyConfig) -> Self {
+        Self::start_on(self.database.clone(), Start { policies, ..Start::default() }).await
+    }
+
+    async fn new_database() -> SecretString {
         let cluster = TestCluster::attach().unwrap();
         let database = format!("gateway_{}", uuid::Uuid::new_v4().simple());
         admin(&cluster, &format!("CREATE DATABASE {database}")).await;
         let url = SecretString::from(url_of(&cluster, &database));
         store::migrate(&url).await.unwrap();
+        url
+    }
+
+    async fn start_on(database: SecretString, start: Start<'_>) -> Self {
+        let Start { limits, database_at, api_at, policies } = start;
+        let cluster = TestCluster::attach().unwrap();
         let through = match database_at {
-            Some(address) => url_of(&cluster, &database).replacen(cluster.database_address(), address, 1).into(),
-            None => url,
+            Some(address) => database.expose_secret().replacen(cluster.database_address(), address, 1).into(),
+            None => database.clone(),
         };
         let store = Store::new(&StoreConfig {
             database_url: through,
@@ -150,7 +193,9 @@ impl TestApp {
         tasks.detach_all();
         let auth = Auth::new(AuthConfig { issuers: Vec::new(), dev_issuer: true, provision: true });
         let forward = Forward::new(Some(FUNCTIONS_DOMAIN.to_owned()), limits.max_invocations);
-        let app = Arc::new(App::new(auth, store, watches, forward, limits));
+        let (policies, mut policy_tasks) = Policies::start(engine(), store.clone(), policies, shutdown.clone());
+        policy_tasks.detach_all();
+        let app = Arc::new(App::new(auth, store, watches, forward, policies, limits));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -159,7 +204,7 @@ impl TestApp {
         // No connection is kept: an idle one would hold a place that a test counts on.
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
         let served = Some(served);
-        let test = Self { app, address, kube, stop, shutdown, served, client };
+        let test = Self { app, address, kube, database, stop, shutdown, served, client };
         test.ready().await;
         test
     }
@@ -180,6 +225,12 @@ impl TestApp {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Reply { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// As [`TestApp::send`]; none if the connection broke.
+    pub async fn try_send(&self, request: Request<Full<Bytes>>) -> Option<StatusCode> {
+        let response = tokio::time::timeout(PATIENCE, self.client.request(request)).await.expect("an end");
+        response.ok().map(|response| response.status())
     }
 
     /// Sends a request with this token, body and headers; an empty token or a null body means none.
@@ -255,6 +306,12 @@ impl Drop for TestApp {
         self.stop.cancel();
         self.shutdown.cancel();
     }
+}
+
+/// One engine for all gateways of the process: each reserves a good part of the address space.
+fn engine() -> PolicyEngine {
+    static ENGINE: std::sync::OnceLock<PolicyEngine> = std::sync::OnceLock::new();
+    ENGINE.get_or_init(|| PolicyEngine::new(EngineOptions::default()).unwrap()).clone()
 }
 
 /// Waits until it is so.

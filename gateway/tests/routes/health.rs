@@ -9,7 +9,7 @@ async fn readiness_names_each_check_and_fails_in_a_drain() {
     let reply = app.get("", "/readyz").await;
     let mut names: Vec<String> = reply.json()["checks"].as_object().unwrap().keys().cloned().collect();
     names.sort();
-    assert_eq!(names, ["database", "endpoints", "functions", "serving", "tenants", "tiers"]);
+    assert_eq!(names, ["database", "endpoints", "functions", "policies", "serving", "tenants", "tiers"]);
     app.app.start_draining();
     let reply = app.get("", "/readyz").await;
     assert_eq!(

@@ -68,6 +68,28 @@ async fn every_tenant_table_is_walled_in() {
 }
 
 #[tokio::test]
+async fn every_other_table_is_the_operators_alone() {
+    let database = Database::new().await;
+    let sql = "
+        SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity,
+               (SELECT array_agg(DISTINCT role::text) FROM pg_policy p, unnest(p.polroles::regrole[]) role
+                WHERE p.polrelid = c.oid AND p.polqual IS NOT NULL AND p.polwithcheck IS NOT NULL),
+               has_table_privilege('ef_app', c.oid, 'SELECT') OR has_table_privilege('ef_app', c.oid, 'INSERT')
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p') AND n.nspname = 'public' AND c.relname NOT IN ('tenants', 'refinery_schema_history')
+          AND NOT EXISTS (
+              SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped)";
+    let rows = database.sql().await.query(sql, &[]).await.unwrap();
+    assert!(rows.len() >= 10, "the tables are found at all");
+    for row in rows {
+        let table: String = row.get(0);
+        assert!(row.get::<_, bool>(1), "{table} lacks FORCE ROW LEVEL SECURITY");
+        assert_eq!(row.get::<_, Vec<String>>(2), ["ef_operator"], "{table}");
+        assert!(!row.get::<_, bool>(3), "{table} can be reached as ef_app");
+    }
+}
+
+#[tokio::test]
 async fn the_app_role_owns_nothing_and_cannot_do_without_the_wall() {
     let database = Database::new().await;
     let sql = "
