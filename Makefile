@@ -10,7 +10,6 @@ PURE_TESTS    = $(call tests,quota) --test help --test program
 POLICY_TESTS  = $(call tests,policy-engine) --test policy_source
 # Tests that need PostgreSQL and an API server, and those that need pods too: by file, because naming crates instead
 # would build the dependencies again with other features.
-CLUSTER_TESTS = $(call tests,gateway controller)
 NODE_TESTS    = $(call tests,e2e)
 # Whole clusters inside the cluster, one at a time.
 ALONE_TESTS   = $(call tests,devcluster)
@@ -80,8 +79,10 @@ policies: ## build the built-in policies into target/policies/components, with t
 test: check ## everything: `make check`, then policies as components, a real control plane, real pods
 	$(CARGO) test --workspace --no-run
 	$(CARGO) test --offline --workspace $(POLICY_TESTS) -- $(TESTS)
-	$(BUILT)/devcluster run --logs $(TEST_LOGS)/control-plane -- \
-		$(CARGO) test --offline --workspace $(CLUSTER_TESTS) -- $(TESTS)
+	$(BUILT)/devcluster run --logs $(TEST_LOGS)/controller -- \
+		$(CARGO) test --offline --workspace $(call tests,controller) -- $(TESTS)
+	$(BUILT)/devcluster run --logs $(TEST_LOGS)/gateway -- \
+		$(CARGO) test --offline --workspace $(call tests,gateway) -- $(TESTS)
 	$(BUILT)/devcluster run --node --logs $(TEST_LOGS)/node -- \
 		$(CARGO) test --offline --workspace $(NODE_TESTS) -- $(TESTS)
 	$(BUILT)/devcluster run --node --logs $(TEST_LOGS)/leftovers -- \

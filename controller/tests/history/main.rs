@@ -1,5 +1,5 @@
 //! The promises of admission, checked at every version of everything in a tenant's namespace, while fifty writers
-//! create, scale and delete and something goes badly wrong: controllers paused and killed, an API server restarted,
+//! create, scale and delete and something goes badly wrong: controllers paused and killed,
 //! objects deleted by hand. There is no kubelet, so pods are charged and never run; what a roll-out does to pods is
 //! the Deployment controller's and not checked here.
 
@@ -262,17 +262,6 @@ async fn a_leader_is_killed_in_the_middle() {
         story.crew.add();
         story.crew.leader(Some(&leader)).await;
     }
-    story.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_api_server_restarts() {
-    let _one = ONE.lock().await;
-    let mut story = Story::begin(1, false).await;
-    story.admissions(5).await;
-    crew::restart_api_server().await;
-    // The one there was could not renew its lease in time, and ended.
-    story.crew.add();
     story.end().await;
 }
 
