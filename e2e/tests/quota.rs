@@ -1,6 +1,4 @@
-//! Quota admission with real pods: whole or not at all, in order, and a full tenant can still deploy.
-
-use std::time::{Duration, Instant};
+//! Quota admission with real pods: whole or not at all, and the controller's word alone.
 
 use eventflow_api::condition::{self, ConditionType, Reason};
 use eventflow_api::http::Function;
@@ -89,82 +87,6 @@ async fn five_times_400m_in_one_cpu_is_refused_whole_and_in_two_is_queued_whole(
     assert!(pods(platform, &bob.tenant, "five").is_empty(), "nothing of it is made");
     delete(platform, &bob.tenant, "first");
     bob.function("five", 120, "is admitted", reserved(Reason::Reserved)).await;
-}
-
-#[tokio::test]
-async fn a_queue_of_ten_drains_in_order() {
-    let platform = Platform::shared();
-    let (alice, image) = (tenant_with(platform, "drains", "150m").await, platform.image("hello:v1"));
-    let name = |i: usize| format!("q{i}");
-    for i in 0..10 {
-        apply(platform, &alice.tenant, &name(i), &image, ["1", "100m"]);
-        let first = if i == 0 { Reason::Reserved } else { Reason::WaitingForQuota };
-        alice.function(&name(i), 60, "is told its place", reserved(first)).await;
-        // Creation times are told in seconds, and decide.
-        tokio::time::sleep(Duration::from_millis(1_050)).await;
-    }
-    let mut slowest = Duration::ZERO;
-    for i in 0..10 {
-        alice.function(&name(i), 90, "runs", running).await;
-        for later in i + 1..10 {
-            let waits = alice.function(&name(later), 5, "is told of", |_| true).await;
-            assert_eq!(
-                reason(&waits, ConditionType::QuotaReserved),
-                Some(Reason::WaitingForQuota),
-                "{later} after {i}"
-            );
-        }
-        delete(platform, &alice.tenant, &name(i));
-        eventually(60, "its pod is gone", || async {
-            let left = pods(platform, &alice.tenant, &name(i));
-            if left.is_empty() { Ok(()) } else { Err(left) }
-        })
-        .await;
-        let gone = Instant::now();
-        if i + 1 < 10 {
-            alice.function(&name(i + 1), 60, "is admitted", reserved(Reason::Reserved)).await;
-            slowest = slowest.max(gone.elapsed());
-        }
-    }
-    println!("from a pod being gone to the next one being admitted: at most {slowest:?}");
-}
-
-#[tokio::test]
-async fn a_full_tenant_can_deploy_a_new_version() {
-    let platform = Platform::shared();
-    let alice = tenant_with(platform, "full", "200m").await;
-    apply(platform, &alice.tenant, "app", &platform.image("hello:v1"), ["2", "100m"]);
-    alice.function("app", 90, "runs", running).await;
-    apply(platform, &alice.tenant, "app", &platform.image("hello:v2"), ["2", "100m"]);
-    alice.function("app", 240, "runs the new version", |f| f.generation > 1 && running(f)).await;
-    let images: Vec<_> = pods(platform, &alice.tenant, "app")
-        .iter()
-        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
-        .map(|pod| pod["spec"]["containers"][0]["image"].clone())
-        .collect();
-    assert_eq!(images, vec![json!(platform.image("hello:v2")); 2]);
-}
-
-#[tokio::test]
-async fn kubectl_scale_goes_through_the_ledger() {
-    let platform = Platform::shared();
-    let alice = tenant_with(platform, "scaled", "250m").await;
-    let ns = alice.tenant.namespace();
-    apply(platform, &alice.tenant, "app", &platform.image("hello:v1"), ["1", "100m"]);
-    alice.function("app", 90, "runs", running).await;
-    platform.kubectl(&["scale", "fn/app", "--replicas=2", "-n", &ns]);
-    alice.function("app", 90, "has two pods", |f| f.status.ready_replicas == 2 && running(f)).await;
-    platform.kubectl(&["scale", "fn/app", "--replicas=3", "-n", &ns]);
-    alice.function("app", 60, "can never have three", reserved(Reason::ExceedsMaxQuota)).await;
-    assert_eq!(pods(platform, &alice.tenant, "app").len(), 2);
-    // Nor by way of its Deployment.
-    platform.kubectl(&["scale", "deployment/fn-app", "--replicas=3", "-n", &ns]);
-    eventually(60, "the Deployment is put back", || async {
-        let replicas = ["get", "deployment", "fn-app", "-n", &ns, "-o", "jsonpath={.spec.replicas}"];
-        let replicas = platform.try_kubectl(&replicas)?;
-        if replicas == "2" { Ok(()) } else { Err(replicas) }
-    })
-    .await;
 }
 
 #[tokio::test]
