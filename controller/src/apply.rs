@@ -1,6 +1,6 @@
 //! Makes one object be as it should: server-side apply under one field manager, and only where something differs.
 //! What others added to fields that are ours is taken out again. Never touches an object that another one
-//! controls, and never deletes one but by its identity. Deployments have a way of their own: [`mod@fenced`].
+//! controls, and never deletes one but by its identity. Deployments have a way of their own: `fenced`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -15,13 +15,14 @@ use std::{
 use common::{DEVCLUSTER, Machine, wait_until};
 
 /// How each line of the tour begins, and what it shows.
-const SHOWS: [(&str, &[&str]); 14] = [
+const SHOWS: [(&str, &[&str]); 15] = [
     ("URL=", &[]),
     ("TOKEN=", &[]),
     ("alias ef=", &[]),
     ("ef $URL/v1/me ", &[r#""namespace":"tenant-alice""#]),
     ("ef $URL/v1/functions -d '{\"name\": \"web\"", &[r#""name":"web""#, r#""id":"#]),
     ("ef $URL/v1/functions/web ", &[r#""phase":"Running""#, r#""readyReplicas":1"#]),
+    ("ef $URL/v1/functions/web/http/any/path?x=1 ", &["/any/path", "x=1"]),
     ("kubectl get functions -A ", &["web", "Running"]),
     ("ef -X PATCH $URL/v1/functions/web ", &[r#""replicas":2"#]),
     ("kubectl scale fn/web ", &["scaled"]),

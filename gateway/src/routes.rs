@@ -1,4 +1,4 @@
-//! From a request to the handler that the [`table`] names for it, and what handlers answer with.
+//! From a request to the handler that the `table` names for it, and what handlers answer with.
 
 use std::convert::Infallible;
 use std::sync::Arc;

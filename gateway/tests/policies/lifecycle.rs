@@ -65,6 +65,10 @@ async fn a_policy_lives_from_upload_to_deletion() {
     assert_eq!(operator.delete("/v1/policies/replica-limit/bindings/replica-limit").await.status, StatusCode::OK);
     assert_eq!(operator.delete("/v1/policies/replica-limit").await.status, StatusCode::NO_CONTENT);
     assert_eq!(operator.get("/v1/policies/replica-limit").await.problem(), "not-found");
+    all_of_it_is_in_the_history(&operator).await;
+}
+
+async fn all_of_it_is_in_the_history(operator: &Operator<'_>) {
     let history = operator.get("/v1/policies/replica-limit/history").await.json();
     let actions = words(&history["entries"], "action");
     let expected = [
