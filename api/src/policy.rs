@@ -3,22 +3,22 @@
 //!
 //! | route | body | answer |
 //! |---|---|---|
-//! | `GET /v1/policies` | | [`PolicyList`] |
-//! | `POST /v1/policies` | the component, `application/wasm` | 201 [`Uploaded`]; 200 if this very module is there already; 422 `policy-refused` with every problem |
-//! | `GET /v1/policies/{name}` | | [`Policy`], with an `ETag` |
+//! | `GET /v1/policies` | | `PolicyList` |
+//! | `POST /v1/policies` | the component, `application/wasm` | 201 `Uploaded`; 200 if this very module is there already; 422 `policy-refused` with every problem |
+//! | `GET /v1/policies/{name}` | | `Policy`, with an `ETag` |
 //! | `DELETE /v1/policies/{name}` | | 204; 409 `policy-state` while it is bound |
-//! | `GET /v1/policies/{name}/revisions` | | [`RevisionList`] |
-//! | `GET /v1/policies/{name}/bindings` | | [`BindingList`] |
-//! | `PUT /v1/policies/{name}/bindings/{binding}` | [`BindingRequest`] | [`Policy`] |
-//! | `DELETE /v1/policies/{name}/bindings/{binding}` | | [`Policy`] |
-//! | `POST /v1/policies/{name}:shadow`, `:canary`, `:activate` | [`Rollout`] | [`Policy`] |
-//! | `POST /v1/policies/{name}:rollback` | [`Rollout`], of which only `binding` counts | [`Policy`] |
-//! | `POST /v1/policies/{name}:evaluate` | [`Evaluate`] | [`Evaluation`] |
-//! | `GET /v1/policies/{name}/shadow` | | [`ShadowReport`] |
-//! | `GET /v1/policies/{name}/decisions` | query `limit`, `cursor` | [`DecisionList`] |
-//! | `GET /v1/policies/{name}/history` | query `limit`, `cursor` | [`crate::http::AuditList`] |
-//! | `GET /v1/policy-groups` | | [`GroupList`] |
-//! | `PUT /v1/policy-groups/{name}`, `DELETE` | [`GroupRequest`] | [`Group`]; 204 |
+//! | `GET /v1/policies/{name}/revisions` | | `RevisionList` |
+//! | `GET /v1/policies/{name}/bindings` | | `BindingList` |
+//! | `PUT /v1/policies/{name}/bindings/{binding}` | `BindingRequest` | `Policy` |
+//! | `DELETE /v1/policies/{name}/bindings/{binding}` | | `Policy` |
+//! | `POST /v1/policies/{name}:shadow`, `:canary`, `:activate` | `Rollout` | `Policy` |
+//! | `POST /v1/policies/{name}:rollback` | `Rollout`, of which only `binding` counts | `Policy` |
+//! | `POST /v1/policies/{name}:evaluate` | `Evaluate` | `Evaluation` |
+//! | `GET /v1/policies/{name}/shadow` | | `ShadowReport` |
+//! | `GET /v1/policies/{name}/decisions` | query `limit`, `cursor` | `DecisionList` |
+//! | `GET /v1/policies/{name}/history` | query `limit`, `cursor` | `crate::http::AuditList` |
+//! | `GET /v1/policy-groups` | | `GroupList` |
+//! | `PUT /v1/policy-groups/{name}`, `DELETE` | `GroupRequest` | `Group`; 204 |
 //!
 //! Every write takes `If-Match` with the policy's `ETag` and then fails with 412 if another operator was quicker. A
 //! verb on a policy without a binding makes one of the policy's name, for everyone.

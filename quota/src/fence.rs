@@ -3,13 +3,13 @@
 //! has long since shrunk or released the reservation. Rules, with what `tests/admission_model.rs` shows of them:
 //!
 //! 1. A Deployment carries the generation it was written for and a mark; every write of a controller sets another
-//!    mark. It is made with 0 replicas. Every later write is bound to the mark it was read with, and [`may_follow`].
+//!    mark. It is made with 0 replicas. Every later write is bound to the mark it was read with, and `may_follow`.
 //! 2. Replicas are set only if a ledger read **after** that mark, of the writer's own epoch, says
-//!    [`crate::ledger::Ledger::covers`].
+//!    `crate::ledger::Ledger::covers`.
 //! 3. A reservation is shrunk only for the generation that its Deployment says, with its fewer replicas, and once the
 //!    pods beyond these are gone.
-//! 4. A reservation is released in two swaps: [`crate::ledger::Ledger::end`], from which on it covers nothing; then the
-//!    Deployment and its pods are seen to be gone; then [`crate::ledger::Ledger::release`].
+//! 4. A reservation is released in two swaps: `crate::ledger::Ledger::end`, from which on it covers nothing; then the
+//!    Deployment and its pods are seen to be gone; then `crate::ledger::Ledger::release`.
 //! 5. A lost ledger is rebuilt only after every Deployment of the tenant got another mark, and from what those writes
 //!    returned.
 //!
