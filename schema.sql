@@ -3,9 +3,8 @@
 --
 -- Roles. ef_owner owns everything and is used by migrations alone. ef_app is what the gateway works as for callers:
 -- it owns nothing, and sees and writes the rows of one tenant, named for one transaction by app.tenant. ef_projector
--- is what the gateway works as when it joins store and cluster, and for operators: all tenants, but only the tables
--- that needs. ef_operator is what it works as for operators and for itself: what is no tenant's, and nothing of a
--- tenant's.
+-- is what the gateway works as when it joins store and cluster: all tenants, but only the tables that needs.
+-- ef_operator is what it works as for operators and for itself: what is no tenant's, and nothing of a tenant's.
 -- The gateway's login must be a member of ef_app (ef_app itself may be given a password and be that login).
 DO $$
 DECLARE
@@ -98,8 +97,7 @@ CREATE INDEX functions_pending_idx ON functions (next_attempt_at)
 
 CREATE TABLE audit_log (
     id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT audit_log_pkey PRIMARY KEY,
-    -- NULL: an operator's deed that concerns no tenant, or one that is not known here yet.
-    tenant_id text CONSTRAINT audit_log_tenant_id_fkey REFERENCES tenants (id),
+    tenant_id text NOT NULL CONSTRAINT audit_log_tenant_id_fkey REFERENCES tenants (id),
     at timestamptz NOT NULL DEFAULT now(),
     actor text NOT NULL,
     action text NOT NULL,
@@ -159,9 +157,8 @@ GRANT SELECT, INSERT ON audit_log TO ef_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO ef_app;
 
 GRANT SELECT, INSERT ON tenants TO ef_projector;
-GRANT UPDATE (issuer, claim) ON tenants TO ef_projector;
 GRANT SELECT, INSERT, UPDATE ON functions TO ef_projector;
-GRANT SELECT, INSERT ON audit_log TO ef_projector;
+GRANT INSERT ON audit_log TO ef_projector;
 GRANT SELECT, DELETE ON idempotency_keys TO ef_projector;
 
 -- The policies in force: one row, whose revision grows with every change. Every change takes this row first, so that

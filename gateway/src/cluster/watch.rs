@@ -35,8 +35,8 @@ pub(super) enum Seen<K> {
 /// The objects of one kind.
 pub(super) struct Cache<K> {
     name: &'static str,
-    /// Which objects are looked at.
-    which: watcher::Config,
+    /// Labels of the objects looked at.
+    selector: Option<String>,
     /// Takes away what nobody reads.
     trim: fn(&mut K),
     objects: RwLock<Objects<K>>,
@@ -49,7 +49,7 @@ impl<K> Cache<K> {
     pub(super) fn new(name: &'static str) -> Self {
         Self {
             name,
-            which: watcher::Config::default(),
+            selector: None,
             trim: |_| (),
             objects: RwLock::default(),
             listed: AtomicBool::new(false),
@@ -59,14 +59,8 @@ impl<K> Cache<K> {
 
     /// Looks at objects with these labels alone, and holds only what `trim` leaves of each.
     pub(super) fn of(mut self, selector: String, trim: fn(&mut K)) -> Self {
-        self.which = self.which.labels(&selector);
+        self.selector = Some(selector);
         self.trim = trim;
-        self
-    }
-
-    /// Looks at objects of this name alone.
-    pub(super) fn named(mut self, name: &str) -> Self {
-        self.which = self.which.fields(&format!("metadata.name={name}"));
         self
     }
 
@@ -122,7 +116,8 @@ where
 {
     /// Watches for ever.
     pub(super) async fn run(&self, api: Api<DeserializeGuard<K>>, observe: impl Fn(Seen<K>)) {
-        let stream = watcher(api, self.which.clone());
+        let config = self.selector.iter().fold(watcher::Config::default(), |config, labels| config.labels(labels));
+        let stream = watcher(api, config);
         pin_mut!(stream);
         let mut backoff = BACKOFF_FIRST;
         let mut list: Objects<K> = HashMap::new();

@@ -125,7 +125,6 @@ impl Store {
             let at: Timestamp = row.try_get(1)?;
             Ok(AuditEntry {
                 id: row.try_get(0)?,
-                tenant: None,
                 at: at.to_string(),
                 actor: row.try_get(2)?,
                 action: row.try_get(3)?,
