@@ -8,8 +8,8 @@ DEVCLUSTER  = $(CARGO) run --quiet --package eventflow-devcluster --
 PURE_TESTS    = $(call tests,quota) --test help --test program
 # Tests that need compilers for wasm32 and of other languages.
 POLICY_TESTS  = $(call tests,policy-engine) --test policy_source
-# Tests that need PostgreSQL and an API server, and those that need pods too: by file, because naming crates instead
-# would build the dependencies again with other features.
+# Tests that need pods. Chosen by file, as all tests of servers are: naming crates instead would build the dependencies
+# again with other features.
 NODE_TESTS    = $(call tests,e2e)
 # Whole clusters inside the cluster, one at a time.
 ALONE_TESTS   = $(call tests,devcluster)
