@@ -3,8 +3,9 @@
 --
 -- Roles. ef_owner owns everything and is used by migrations alone. ef_app is what the gateway works as for callers:
 -- it owns nothing, and sees and writes the rows of one tenant, named for one transaction by app.tenant. ef_projector
--- is what the gateway works as when it joins store and cluster: all tenants, but only the tables that needs.
--- ef_operator is what it works as for operators and for itself: what is no tenant's, and nothing of a tenant's.
+-- is what the gateway works as when it joins store and cluster, and for operators: all tenants, but only the tables
+-- that needs. ef_operator is what it works as for operators and for itself: what is no tenant's, and nothing of a
+-- tenant's.
 -- The gateway's login must be a member of ef_app (ef_app itself may be given a password and be that login).
 DO $$
 DECLARE
@@ -97,7 +98,8 @@ CREATE INDEX functions_pending_idx ON functions (next_attempt_at)
 
 CREATE TABLE audit_log (
     id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT audit_log_pkey PRIMARY KEY,
-    tenant_id text NOT NULL CONSTRAINT audit_log_tenant_id_fkey REFERENCES tenants (id),
+    -- NULL: an operator's deed that concerns no tenant, or one that is not known here yet.
+    tenant_id text CONSTRAINT audit_log_tenant_id_fkey REFERENCES tenants (id),
     at timestamptz NOT NULL DEFAULT now(),
     actor text NOT NULL,
     action text NOT NULL,
@@ -108,6 +110,7 @@ CREATE TABLE audit_log (
     detail jsonb NOT NULL DEFAULT '{}'
 );
 CREATE INDEX audit_log_tenant_idx ON audit_log (tenant_id, id);
+CREATE INDEX audit_log_target_idx ON audit_log (target, id) WHERE tenant_id IS NULL;
 
 CREATE TABLE idempotency_keys (
     tenant_id text NOT NULL CONSTRAINT idempotency_keys_tenant_id_fkey REFERENCES tenants (id),
@@ -157,8 +160,9 @@ GRANT SELECT, INSERT ON audit_log TO ef_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO ef_app;
 
 GRANT SELECT, INSERT ON tenants TO ef_projector;
+GRANT UPDATE (issuer, claim) ON tenants TO ef_projector;
 GRANT SELECT, INSERT, UPDATE ON functions TO ef_projector;
-GRANT INSERT ON audit_log TO ef_projector;
+GRANT SELECT, INSERT ON audit_log TO ef_projector;
 GRANT SELECT, DELETE ON idempotency_keys TO ef_projector;
 
 -- The policies in force: one row, whose revision grows with every change. Every change takes this row first, so that
@@ -305,18 +309,6 @@ CREATE TABLE gateways (
     seen_at timestamptz NOT NULL DEFAULT now()
 );
 
--- What operators, and the platform by itself, did to things that are no tenant's.
-CREATE TABLE platform_audit (
-    id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT platform_audit_pkey PRIMARY KEY,
-    at timestamptz NOT NULL DEFAULT now(),
-    actor text NOT NULL,
-    action text NOT NULL,
-    target text NOT NULL,
-    request_id text,
-    detail jsonb NOT NULL DEFAULT '{}'
-);
-CREATE INDEX platform_audit_target_idx ON platform_audit (target, id);
-
 -- No tenant's, so nothing of them is ef_app's to see: ef_operator alone, and that is all of them or nothing.
 ALTER TABLE policy_set ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE policies ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -327,7 +319,6 @@ ALTER TABLE policy_history ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE policy_trials ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE policy_decisions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE gateways ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-ALTER TABLE platform_audit ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY policy_set_operator ON policy_set TO ef_operator USING (true) WITH CHECK (true);
 CREATE POLICY policies_operator ON policies TO ef_operator USING (true) WITH CHECK (true);
 CREATE POLICY policy_revisions_operator ON policy_revisions TO ef_operator USING (true) WITH CHECK (true);
@@ -337,7 +328,7 @@ CREATE POLICY policy_history_operator ON policy_history TO ef_operator USING (tr
 CREATE POLICY policy_trials_operator ON policy_trials TO ef_operator USING (true) WITH CHECK (true);
 CREATE POLICY policy_decisions_operator ON policy_decisions TO ef_operator USING (true) WITH CHECK (true);
 CREATE POLICY gateways_operator ON gateways TO ef_operator USING (true) WITH CHECK (true);
-CREATE POLICY platform_audit_operator ON platform_audit TO ef_operator USING (true) WITH CHECK (true);
+CREATE POLICY audit_log_operator ON audit_log TO ef_operator USING (true) WITH CHECK (tenant_id IS NULL);
 GRANT SELECT ON policy_set TO ef_operator;
 GRANT UPDATE (revision) ON policy_set TO ef_operator;
 GRANT SELECT, INSERT, DELETE ON policies TO ef_operator;
@@ -351,6 +342,6 @@ GRANT UPDATE (undone_at) ON policy_history TO ef_operator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON policy_trials TO ef_operator;
 GRANT SELECT, INSERT, DELETE ON policy_decisions TO ef_operator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON gateways TO ef_operator;
-GRANT SELECT, INSERT ON platform_audit TO ef_operator;
+GRANT SELECT, INSERT ON audit_log TO ef_operator;
 
 RESET ROLE;

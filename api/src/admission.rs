@@ -144,6 +144,24 @@ pub enum Admission {
         /// What would fit.
         smallest_change: SmallestChange,
     },
+    /// Nobody has decided yet.
+    Undecided {
+        /// What it waits for, for people.
+        why: String,
+    },
+}
+
+impl Admission {
+    /// The verdict's name in JSON. A bounded metric label.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Admitted { .. } => "admitted",
+            Self::Queued { .. } => "queued",
+            Self::Exceeds { .. } => "exceeds",
+            Self::Undecided { .. } => "undecided",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -174,6 +192,7 @@ mod tests {
             "smallestChange": {"change": "replicas", "replicas": 2}
         });
         assert_eq!(serde_json::to_value(&verdict).unwrap(), json);
+        assert_eq!(json["verdict"], verdict.label());
         assert_eq!(serde_json::from_value::<Admission>(json).unwrap(), verdict);
     }
 }

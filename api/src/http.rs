@@ -4,12 +4,21 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::admission::Admission;
 use crate::function::{FunctionSpec, FunctionStatus, ValidSpec};
 use crate::names::{FunctionName, TenantId};
 use crate::violation::{Fields, Violation, ViolationCode};
 
+/// The tenant's quota, and why a function is in the state it is in.
+pub mod quota;
+/// Tenants, for operators.
+pub mod tenants;
+/// Tiers, for operators.
+pub mod tiers;
+
 /// Fields of a [`Function`] that the platform sets; ignored in what callers send.
-pub const READ_ONLY_FIELDS: [&str; 7] = ["id", "namespace", "generation", "sync", "createdAt", "updatedAt", "status"];
+pub const READ_ONLY_FIELDS: [&str; 8] =
+    ["id", "namespace", "generation", "sync", "createdAt", "updatedAt", "status", "admission"];
 
 /// Whether the cluster was told what the store holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +53,9 @@ pub struct Function {
     pub spec: FunctionSpec,
     /// What became of it.
     pub status: FunctionStatus,
+    /// The verdict of quota admission, in the answer to a write and to a dry run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
 }
 
 /// Reads the body of a create; every fault is listed.
@@ -197,11 +209,16 @@ pub struct TokenResponse {
 pub struct AuditEntry {
     /// Grows with time.
     pub id: i64,
+    /// The tenant it concerns, if it concerns one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// RFC 3339 in UTC.
     pub at: String,
     /// The caller's subject, or the field manager of a change made in the cluster.
     pub actor: String,
-    /// `function.create`, `function.update`, `function.delete`, `function.adopt`, ...
+    /// `function.create`, `function.update`, `function.delete`, `function.adopt`; of operators `tenant.create`,
+    /// `tenant.update`, `tier.create`, `tier.update`, written before the deed, and each of these with `.failed` added
+    /// if it was not done after all.
     pub action: String,
     /// The thing's name.
     pub target: String,
@@ -244,6 +261,7 @@ mod tests {
             updated_at: String::new(),
             spec: spec.clone(),
             status: FunctionStatus::default(),
+            admission: Some(Admission::Undecided { why: "it is new".into() }),
         };
         assert_eq!(parse_replace(&name, serde_json::to_value(&function).unwrap()).unwrap().0, spec);
     }

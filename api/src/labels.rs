@@ -31,6 +31,8 @@ pub const PRIORITY: &str = "eventflow.io/priority";
 pub const PRIORITY_MAX: i32 = 1000;
 /// Annotation on a Function: W3C `traceparent` of the call that wrote it.
 pub const TRACEPARENT: &str = "eventflow.io/traceparent";
+/// Annotation on a Tenant or Tier: the audit entry of the operator's change that was written last.
+pub const AUDIT: &str = "eventflow.io/audit";
 
 /// Field manager of the gateway's writes.
 pub const GATEWAY_MANAGER: &str = "eventflow-gateway";

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Admission;
 use crate::violation::Violation;
 
 /// What went wrong. Stable: programs match on it, and it is the metric's label.
@@ -184,6 +185,9 @@ pub struct Problem {
     /// The limit that was reached, if one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
+    /// What was requested, what the limit is and what would fit, if the quota is in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
 }
 
 #[cfg(test)]

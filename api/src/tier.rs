@@ -130,6 +130,8 @@ pub struct TierSpec {
 
 /// Longest body of one invocation's request when the tier says nothing: 10 MiB.
 pub const REQUEST_BYTES_DEFAULT: u64 = 10 << 20;
+/// Longest body of one invocation's request that a tier may allow: 1 TiB.
+pub const REQUEST_BYTES_MAX: u64 = 1 << 40;
 
 fn request_bytes_default() -> u64 {
     REQUEST_BYTES_DEFAULT

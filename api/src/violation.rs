@@ -179,6 +179,44 @@ impl Fields {
         read
     }
 
+    /// A whole number that fits, absent is `None`; one that does not fit is a fault.
+    pub fn count(&mut self, field: &str) -> Option<u32> {
+        let number = self.integer(field)?;
+        let count = u32::try_from(number);
+        if count.is_err() {
+            self.fault(field, ViolationCode::Range, format!("must be from 0 to {}", u32::MAX));
+        }
+        count.ok()
+    }
+
+    /// A whole number that must be there.
+    pub fn required_count(&mut self, field: &str) -> u32 {
+        let present = self.map.get(field).is_some_and(|value| !value.is_null());
+        if !present {
+            self.fault(field, ViolationCode::Required, "is required");
+        }
+        self.count(field).unwrap_or_default()
+    }
+
+    /// Objects in a list, each read by `read`; absent is empty.
+    pub fn objects<T>(&mut self, field: &str, read: impl Fn(&mut Fields) -> T) -> Vec<T> {
+        let items = match self.take(field) {
+            None => return Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(_) => {
+                self.fault(field, ViolationCode::Type, "must be a list of objects");
+                return Vec::new();
+            }
+        };
+        let mut objects = Vec::with_capacity(items.len());
+        for (i, item) in items.into_iter().enumerate() {
+            let mut inner = Fields::nested(item, &format!("{}{field}[{i}].", self.prefix));
+            objects.push(read(&mut inner));
+            self.violations.extend(inner.finish());
+        }
+        objects
+    }
+
     /// All faults, those of fields nobody asked for last.
     #[must_use]
     pub fn finish(mut self) -> Vec<Violation> {

@@ -319,6 +319,7 @@ mod tests {
             sync: eventflow_api::http::Sync::Pending,
             created_at: "c".into(),
             updated_at: "u".into(),
+            admission: None,
         };
         let view = Function::of(&serde_json::to_value(&function).unwrap());
         assert_eq!((view.generation, view.sync.as_str(), view.port, view.timeout_seconds), (3, "pending", Some(1), 60));

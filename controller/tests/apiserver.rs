@@ -137,8 +137,9 @@ async fn a_function_is_made_changed_and_put_back_in_order() {
     let (functions, deployments, services) =
         (api::<Function>(&client, &ns), api::<Deployment>(&client, &ns), api::<Service>(&client, &ns));
     create(&functions, function_object("f", json!({"image": "a:1", "port": 8080, "env": {"A": "1"}}))).await;
-    let made = until(&deployments, "fn-f", "the Deployment is made", |_| true).await;
-    assert_eq!(made.metadata.generation, Some(1), "the API server changes nothing of what is wanted");
+    let replicas = |d: &Deployment| d.spec.as_ref().unwrap().replicas;
+    let made = until(&deployments, "fn-f", "the Deployment is made", |d| replicas(d) == Some(1)).await;
+    assert_eq!(made.metadata.generation, Some(2), "made without pods, then given them, and nothing else is changed");
     until(&services, "fn-f", "the Service is made", |_| true).await;
     let container = |d: &Deployment| d.spec.clone().unwrap().template.spec.unwrap().containers[0].clone();
 

@@ -13,7 +13,7 @@ use tower::Service;
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::metrics::ConnectionLabels;
+use crate::metrics::{ConnectionLabels, QuotaLabels};
 use crate::routes::call::Call;
 use crate::routes::{Answer, Body, BoxError, full, health};
 
@@ -93,6 +93,7 @@ impl Admin {
     async fn measure(&self) {
         let App { store, cluster, metrics, .. } = &*self.app;
         metrics.functions.set(cluster.function_count() as i64);
+        self.measure_quota();
         let (open, idle) = store.connections();
         for (state, count) in [("idle", idle), ("used", open.saturating_sub(idle))] {
             metrics.connections.get_or_create(&ConnectionLabels { state }).set(count as i64);
@@ -104,6 +105,21 @@ impl Admin {
             }
             // An outage must be visible, and must not take the other metrics with it.
             Err(_) => drop(metrics.pending.set(-1)),
+        }
+    }
+
+    /// Over the namespaces of each tier; one value per namespace would be as many as there are tenants.
+    fn measure_quota(&self) {
+        let App { cluster, metrics, .. } = &*self.app;
+        // A tier that is gone must not be told for ever.
+        metrics.quota_cpu.clear();
+        metrics.quota_memory.clear();
+        for (tier, totals) in cluster.totals() {
+            for (kind, sum) in [("hard", totals.hard), ("reserved", totals.reserved), ("used", totals.used)] {
+                let labels = QuotaLabels { tier: tier.clone(), kind };
+                metrics.quota_cpu.get_or_create(&labels).set(sum.cpu_requests as f64 / 1000.0);
+                metrics.quota_memory.get_or_create(&labels).set(sum.memory_requests as f64);
+            }
         }
     }
 }

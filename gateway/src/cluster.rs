@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventflow_api::condition::{self, Condition, ConditionType};
 use eventflow_api::function::{Function, FunctionStatus, Phase};
-use eventflow_api::labels::{MANAGED_BY, MANAGED_BY_VALUE};
+use eventflow_api::labels::{MANAGED_BY, MANAGED_BY_VALUE, TENANT_QUOTA};
+use eventflow_api::ledger::QuotaLedger;
 use eventflow_api::names::{FunctionName, TenantClaim, TenantId};
 use eventflow_api::tenant::Tenant as TenantObject;
 use eventflow_api::tier::Tier;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::Notify;
@@ -45,6 +45,17 @@ mod allowance;
 mod endpoints;
 
 pub use allowance::Allowance;
+/// Tenants and tiers as operators change them.
+mod operators;
+/// What the caches say of a tenant's quota.
+mod quota;
+/// The controller's word on a function, with the quota's numbers.
+mod verdict;
+/// What the cluster reported of a function and of its pods.
+mod events;
+
+pub use self::quota::{QuotaView, Standing, Totals};
+pub use operators::ObjectError;
 pub use tenants::ClusterError;
 
 use adopter::Desk;
@@ -79,6 +90,11 @@ struct Inner {
     endpoints: Endpoints,
     /// Where functions answer, from the slices.
     pods: Table,
+    /// Who holds what; written by the controller alone.
+    ledgers: Cache<QuotaLedger>,
+    /// What the pods that are there are charged. The API server keeps this sum anyway: watching one small object per
+    /// tenant costs less than watching every pod, and a call per question costs more than both.
+    quotas: Cache<ResourceQuota>,
     /// What the adopter has to look at.
     desk: Desk,
     /// Wakes the projector.
@@ -106,6 +122,8 @@ impl Cluster {
             slices: Cache::new("endpoints").of(format!("{MANAGED_BY}={MANAGED_BY_VALUE}"), endpoints::trim),
             endpoints: Endpoints::default(),
             pods: Table::default(),
+            ledgers: Cache::new("ledgers"),
+            quotas: Cache::new("quotas").named(TENANT_QUOTA),
             desk: Desk::default(),
             due: Notify::new(),
             ensured: remember(30),
@@ -125,6 +143,8 @@ impl Cluster {
         start(Box::pin(watch_endpoints(Arc::clone(&inner))));
         let tidied = Arc::clone(&inner);
         start(Box::pin(async move { tidied.pods.tidy().await }));
+        start(Box::pin(watch_ledgers(Arc::clone(&inner))));
+        start(Box::pin(watch_quotas(Arc::clone(&inner))));
         start(Box::pin(projector::run(Arc::clone(&inner))));
         start(Box::pin(adopter::run(Arc::clone(&inner))));
         start(Box::pin(sweeper::run(Arc::clone(&inner))));
@@ -164,22 +184,6 @@ impl Cluster {
     pub fn phases(&self, tenant: &Tenant) -> HashMap<String, Phase> {
         let phase = |function: &Function| function.status.as_ref().map_or(Phase::Pending, |status| status.phase);
         self.inner.functions.map(tenant.namespace(), phase)
-    }
-
-    /// Waits for the controller's `Admitted` condition on this generation of the row, at most for `deadline`.
-    pub async fn function_verdict(&self, row: &FunctionRow, deadline: Duration) -> Option<Condition> {
-        let namespace = row.tenant.namespace();
-        let mut changes = self.inner.functions.changes();
-        let verdict = async {
-            loop {
-                let function = self.inner.functions.get(&namespace, row.name.as_str());
-                if let Some(verdict) = function.and_then(|function| verdict_on(&function, row)) {
-                    return Some(verdict);
-                }
-                changes.changed().await.ok()?;
-            }
-        };
-        tokio::time::timeout(deadline, verdict).await.ok().flatten()
     }
 
     /// Makes sure that the Tenant object exists and belongs to this claim of this issuer; no call when the watch
@@ -236,18 +240,9 @@ impl Cluster {
     /// Whether each watch cache has been filled once, by name.
     #[must_use]
     pub fn ready(&self) -> Vec<(&'static str, bool)> {
-        let Inner { functions, tenants, tiers, slices, .. } = &*self.inner;
-        vec![functions.ready(), tenants.ready(), tiers.ready(), slices.ready()]
+        let Inner { functions, tenants, tiers, ledgers, quotas, slices, .. } = &*self.inner;
+        vec![functions.ready(), tenants.ready(), tiers.ready(), ledgers.ready(), quotas.ready(), slices.ready()]
     }
-}
-
-/// The controller's word on this generation of the row, if it has spoken.
-fn verdict_on(function: &Function, row: &FunctionRow) -> Option<Condition> {
-    if object::function_id(function) != Some(row.id) || object::generation(function) < Some(row.generation) {
-        return None;
-    }
-    let admitted = condition::find(&function.status.as_ref()?.conditions, ConditionType::Admitted)?;
-    (Some(admitted.observed_generation) == function.metadata.generation).then(|| admitted.clone())
 }
 
 async fn watch_functions(inner: Arc<Inner>) {
@@ -272,6 +267,14 @@ async fn watch_tenants(inner: Arc<Inner>) {
 
 async fn watch_tiers(inner: Arc<Inner>) {
     inner.tiers.run(Api::all(inner.client.clone()), |_| ()).await;
+}
+
+async fn watch_ledgers(inner: Arc<Inner>) {
+    inner.ledgers.run(Api::all(inner.client.clone()), |_| ()).await;
+}
+
+async fn watch_quotas(inner: Arc<Inner>) {
+    inner.quotas.run(Api::all(inner.client.clone()), |_| ()).await;
 }
 
 async fn watch_endpoints(inner: Arc<Inner>) {

@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fmt::Write;
 
+use eventflow_api::admission::Admission;
 use eventflow_api::problem::{Problem, ProblemCode};
 use eventflow_api::violation::Violation;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -12,7 +13,7 @@ use policy_engine::set::RateState;
 use policy_engine::types::Denial;
 
 use crate::auth::AuthError;
-use crate::cluster::ClusterError;
+use crate::cluster::{ClusterError, ObjectError};
 use crate::forward::ForwardError;
 use crate::logs::LogError;
 use crate::routes::Body;
@@ -31,6 +32,7 @@ pub struct ApiError {
     code: ProblemCode,
     detail: String,
     violations: Vec<Violation>,
+    admission: Option<Box<Admission>>,
     reason: Option<String>,
     allow: Option<String>,
     policy: Option<Box<PolicyWord>>,
@@ -50,7 +52,15 @@ struct PolicyWord {
 impl ApiError {
     /// A failure with a sentence that says what to do.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), violations: Vec::new(), reason: None, allow: None, policy: None }
+        Self {
+            code,
+            detail: detail.into(),
+            violations: Vec::new(),
+            admission: None,
+            reason: None,
+            allow: None,
+            policy: None,
+        }
     }
 
     /// Fields are at fault; each fault is listed.
@@ -71,6 +81,13 @@ impl ApiError {
             many => format!("The module was refused for {} reasons; see violations.", many.len()),
         };
         Self { violations, ..Self::new(ProblemCode::PolicyRefused, detail) }
+    }
+
+    /// It can never fit the tenant's quota; `why` says so in words, `admission` in numbers.
+    #[must_use]
+    pub fn exceeds(why: &str, admission: Admission) -> Self {
+        let detail = format!("The function {why}. Nothing was changed.");
+        Self { admission: Some(Box::new(admission)), ..Self::new(ProblemCode::QuotaExceedsTier, detail) }
     }
 
     /// The request cannot be read.
@@ -189,6 +206,7 @@ impl ApiError {
             policy: self.policy.as_ref().map(|word| word.binding.clone()),
             reason: self.policy.as_ref().and_then(|word| word.denied.as_ref()).map(|(code, _)| code.clone()),
             limit: self.policy.as_ref().and_then(|word| word.rate.as_ref()).map(|rate| rate.name.clone()),
+            admission: self.admission.as_deref().cloned(),
         };
         // A problem is made of texts and numbers alone; writing it cannot fail.
         let body = serde_json::to_vec(&problem).unwrap_or_default();
@@ -306,6 +324,27 @@ impl From<ClusterError> for ApiError {
                 (ProblemCode::Forbidden, "A tenant of this id belongs to another owner. Ask an operator to settle it.")
             }
             ClusterError::TenantTerminating => (ProblemCode::TenantSuspended, "The tenant is being deleted."),
+        };
+        Self::new(code, detail).because(chain(&error))
+    }
+}
+
+impl From<ObjectError> for ApiError {
+    fn from(error: ObjectError) -> Self {
+        let (code, detail) = match &error {
+            ObjectError::Unavailable(_) => (
+                ProblemCode::ClusterUnavailable,
+                "The cluster cannot be reached. Read it again to see whether the change was made.",
+            ),
+            ObjectError::Conflict => (
+                ProblemCode::PreconditionFailed,
+                "It was changed meanwhile. Read it again and repeat with the new ETag.",
+            ),
+            ObjectError::Exists => {
+                (ProblemCode::AlreadyExists, "The name is taken. Choose another name, or change the existing one.")
+            }
+            ObjectError::Missing => (ProblemCode::NotFound, "There is no such thing."),
+            ObjectError::Refused(_) => return Self::internal(chain(&error)),
         };
         Self::new(code, detail).because(chain(&error))
     }

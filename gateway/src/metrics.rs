@@ -42,6 +42,31 @@ pub struct ProblemLabels {
     pub code: &'static str,
 }
 
+/// What an answered admission is counted under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AdmissionLabels {
+    /// `admitted`, `queued`, `exceeds` or `undecided`.
+    pub verdict: &'static str,
+    /// `write` or `dry-run`.
+    pub asked: &'static str,
+}
+
+/// What the wait for a verdict is counted under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct VerdictLabels {
+    /// `admitted`, `queued`, `exceeds` or `undecided`.
+    pub verdict: &'static str,
+}
+
+/// What quota is summed under. There are as many values as tiers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct QuotaLabels {
+    /// The tier's name.
+    pub tier: String,
+    /// `hard`, `reserved` or `used`.
+    pub kind: &'static str,
+}
+
 /// Whether a database connection is used.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ConnectionLabels {
@@ -79,12 +104,20 @@ pub struct Metrics {
     pub duration: Family<RouteLabels, Histogram>,
     /// Problems answered, by code.
     pub problems: Family<ProblemLabels, Counter>,
+    /// Admissions answered.
+    pub admissions: Family<AdmissionLabels, Counter>,
+    /// Time that writes waited for the controller's verdict, in seconds.
+    pub verdict_wait: Family<VerdictLabels, Histogram>,
     /// Requests under way.
     pub in_flight: Gauge,
     /// Requests of ours to the API server.
     pub cluster_requests: Family<ClusterLabels, Counter>,
     /// Function objects in the watch cache; set at each scrape, as those below.
     pub functions: Gauge,
+    /// CPU requests, in cores, over all namespaces of a tier.
+    pub quota_cpu: Family<QuotaLabels, Gauge<f64, AtomicU64>>,
+    /// Memory requests, in bytes, over all namespaces of a tier.
+    pub quota_memory: Family<QuotaLabels, Gauge<f64, AtomicU64>>,
     /// Database connections for callers, by state.
     pub connections: Family<ConnectionLabels, Gauge>,
     /// Rows that the cluster does not hold yet; -1 while the database cannot say.
@@ -99,6 +132,10 @@ impl Default for Metrics {
             requests: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             problems: Family::default(),
+            admissions: Family::default(),
+            verdict_wait: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            quota_cpu: Family::default(),
+            quota_memory: Family::default(),
             in_flight: Gauge::default(),
             cluster_requests: Family::default(),
             functions: Gauge::default(),
@@ -126,6 +163,26 @@ impl Metrics {
             self.cluster_requests.clone(),
         );
         registry.register("eventflow_functions_total", "Function objects in the cluster", self.functions.clone());
+        registry.register(
+            "eventflow_admission_answers",
+            "Verdicts of quota admission answered to writes and dry runs",
+            self.admissions.clone(),
+        );
+        registry.register(
+            "eventflow_admission_verdict_wait_seconds",
+            "Time that writes waited for the controller's verdict",
+            self.verdict_wait.clone(),
+        );
+        registry.register(
+            "eventflow_namespace_quota_cpu",
+            "CPU requests in cores: hard, reserved and used, over the namespaces of a tier",
+            self.quota_cpu.clone(),
+        );
+        registry.register(
+            "eventflow_namespace_quota_memory",
+            "Memory requests in bytes: hard, reserved and used, over the namespaces of a tier",
+            self.quota_memory.clone(),
+        );
         registry.register("eventflow_store_connections", "Database connections for callers", self.connections.clone());
         registry.register(
             "eventflow_projector_pending",

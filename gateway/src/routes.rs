@@ -40,6 +40,14 @@ pub mod logs;
 pub mod audit;
 /// `/v1/policies` and `/v1/policy-groups`.
 pub mod policies;
+/// `GET /v1/quota`.
+pub mod quota;
+/// What operators change, and the writing down of it.
+pub mod operators;
+/// `/v1/tenants`.
+pub mod tenants;
+/// `/v1/tiers`.
+pub mod tiers;
 
 use call::Call;
 pub use table::{Access, HOST_ROUTE, Lane, ROUTES, Route};

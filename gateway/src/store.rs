@@ -31,7 +31,7 @@ mod adoption;
 mod policies;
 
 pub use adoption::{Adoption, Observed};
-pub use audit::AuditRow;
+pub use audit::{AuditRow, Deed};
 pub use failure::StoreError;
 pub use functions::{Change, FunctionRow, Written};
 pub use idempotency::{Answer, IdempotencyKey};

@@ -11,9 +11,17 @@ mod health;
 mod v1_audit;
 #[path = "routes/v1/functions.rs"]
 mod v1_functions;
+#[path = "routes/v1/functions/admission.rs"]
+mod v1_functions_admission;
 #[path = "routes/v1/functions/list.rs"]
 mod v1_functions_list;
 #[path = "routes/v1/functions/name.rs"]
 mod v1_functions_name;
 #[path = "routes/v1/me.rs"]
 mod v1_me;
+#[path = "routes/v1/quota.rs"]
+mod v1_quota;
+#[path = "routes/v1/tenants.rs"]
+mod v1_tenants;
+#[path = "routes/v1/tiers.rs"]
+mod v1_tiers;

@@ -23,7 +23,8 @@ fn call_of(method: &Method, pattern: &str) -> Option<(String, Value, Foreign)> {
     let function = json!({"name": "secret-thing", "image": "foreign:1"});
     let path = pattern.replace("{name}", "secret-thing").replace("{path..}", "secret");
     let (body, foreign) = match (method.as_str(), pattern) {
-        ("GET", "/v1/me" | "/v1/functions" | "/v1/audit") => (Value::Null, Foreign::OwnThingsOnly),
+        ("GET", "/v1/me" | "/v1/functions" | "/v1/audit" | "/v1/quota") => (Value::Null, Foreign::OwnThingsOnly),
+        ("POST", "/v1/functions/{name}:explain") => (Value::Null, Foreign::NotFound),
         (_, "/v1/functions/{name}/http/{path..}") => (Value::Null, Foreign::NotFound),
         ("GET", "/v1/functions/{name}/logs") => (Value::Null, Foreign::NotFound),
         ("GET" | "DELETE", "/v1/functions/{name}") => (Value::Null, Foreign::NotFound),
@@ -73,6 +74,48 @@ async fn nobody_sees_another_tenants_things() {
     }
     let after = app.get(&owner, "/v1/functions/secret-thing").await;
     assert_eq!((after.json()["image"].as_str(), after.header("etag")), (Some("secret:1"), mine.header("etag")));
+}
+
+/// How to call a route of operators, where `{id}` and `{name}` are things that exist.
+fn operators_call_of(method: &Method, pattern: &str, tenant: &str) -> Option<(String, Value)> {
+    let path = pattern.replace("{id}", tenant).replace("{name}", "free");
+    let body = match (method.as_str(), pattern) {
+        ("GET", "/v1/tenants" | "/v1/tenants/{id}" | "/v1/tiers" | "/v1/tiers/{name}") => Value::Null,
+        ("POST", "/v1/tenants") => json!({"id": "made-by-nobody", "tier": "free"}),
+        ("PATCH", "/v1/tenants/{id}") => json!({"suspended": true}),
+        ("PUT", "/v1/tiers/{name}") => json!({}),
+        _ => return None,
+    };
+    Some((path, body))
+}
+
+#[tokio::test]
+async fn nobody_but_operators_gets_to_their_routes() {
+    let app = TestApp::start().await;
+    let owner = app.tenant().await;
+    let me = app.get(&owner, "/v1/me").await.json();
+    let id = me["tenant"].as_str().unwrap();
+    let bosses = app.token_of(id, &["viewer", "developer", "owner"]).await.json();
+    for route in ROUTES.iter().filter(|route| matches!(route.access, Access::Operator(_))) {
+        let method = route.method.clone().unwrap_or(Method::POST);
+        let what = format!("{method} {}", route.pattern);
+        let (path, body) = operators_call_of(&method, route.pattern, id)
+            .unwrap_or_else(|| panic!("{what} is new: say in operators_call_of how to call it"));
+        let reply = app.call(method.clone(), &path, "", body.clone(), &[]).await;
+        assert_eq!((reply.status, reply.problem().as_str()), (StatusCode::UNAUTHORIZED, "unauthenticated"), "{what}");
+        for token in [&owner, bosses["token"].as_str().unwrap()] {
+            let reply = app.call(method.clone(), &path, token, body.clone(), &[]).await;
+            assert_eq!((reply.status, reply.problem().as_str()), (StatusCode::FORBIDDEN, "forbidden"), "{what}");
+            assert!(!String::from_utf8_lossy(&reply.body).contains("cpuRequests"), "{what}");
+        }
+    }
+    // The one route of tenants that shows more to operators.
+    for tenant in ["*", id] {
+        let reply = app.get(&owner, &format!("/v1/audit?tenant={tenant}")).await;
+        assert_eq!((reply.status, reply.problem().as_str()), (StatusCode::FORBIDDEN, "forbidden"));
+    }
+    let me = app.get(&owner, "/v1/quota").await.json();
+    assert_eq!((&me["tier"], &me["suspended"]), (&json!("pro"), &json!(false)), "nothing was changed");
 }
 
 #[tokio::test]

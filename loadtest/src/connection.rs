@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use eventflow_api::admission::Admission;
 use eventflow_api::http::FunctionList;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -108,6 +109,17 @@ impl Connection {
     /// When there is no answer.
     pub async fn create(&self, function: &Value) -> Result<StatusCode> {
         Ok(self.call(Method::POST, "/v1/functions", Some(function)).await?.0)
+    }
+
+    /// Creates a function; gives the verdict of the answer, or the status of an answer without one.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn create_verdict(&self, function: &Value) -> Result<String> {
+        let (status, body) = self.call(Method::POST, "/v1/functions", Some(function)).await?;
+        let admission = serde_json::from_slice::<Value>(&body).ok().and_then(|body| body.get("admission").cloned());
+        let verdict = admission.and_then(|admission| serde_json::from_value::<Admission>(admission).ok());
+        Ok(verdict.map_or_else(|| status.to_string(), |verdict| verdict.label().to_owned()))
     }
 }
 

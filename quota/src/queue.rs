@@ -4,6 +4,8 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use eventflow_api::labels;
+
 use crate::ledger::{Claim, Ledger};
 use crate::uid::Uid;
 use crate::vector::{Shortfall, Vector};
@@ -62,6 +64,14 @@ pub struct Selection {
     pub blocked: Vec<Blocked>,
     /// These can never fit, and hold nobody up.
     pub exceeding: Vec<Exceeding>,
+}
+
+/// The priority that a Function's annotation [`labels::PRIORITY`] says, if it is a number in bounds; else the same as
+/// everyone's.
+#[must_use]
+pub fn priority(annotation: Option<&str>) -> i32 {
+    let number = annotation.and_then(|text| text.parse().ok());
+    number.filter(|number| (-labels::PRIORITY_MAX..=labels::PRIORITY_MAX).contains(number)).unwrap_or_default()
 }
 
 /// Picks as many as fit in `ledger`, in order of (priority, creation, uid). One that does not fit may be passed by

@@ -170,11 +170,9 @@ pub fn function(object: DynamicObject) -> (Name, Seen<FunctionView>) {
     seen(name, &meta, group, view)
 }
 
-/// What the annotation says, if it is a number in bounds; else the same as everyone's.
 fn priority(meta: &ObjectMeta) -> i32 {
     let said = meta.annotations.as_ref().and_then(|annotations| annotations.get(labels::PRIORITY));
-    let number = said.and_then(|text| text.parse().ok());
-    number.filter(|number| (-labels::PRIORITY_MAX..=labels::PRIORITY_MAX).contains(number)).unwrap_or_default()
+    quota::queue::priority(said.map(String::as_str))
 }
 
 /// Reads a function's pod. Its group is the function that its label names.

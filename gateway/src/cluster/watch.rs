@@ -35,8 +35,8 @@ pub(super) enum Seen<K> {
 /// The objects of one kind.
 pub(super) struct Cache<K> {
     name: &'static str,
-    /// Labels of the objects looked at.
-    selector: Option<String>,
+    /// Which objects are looked at.
+    which: watcher::Config,
     /// Takes away what nobody reads.
     trim: fn(&mut K),
     objects: RwLock<Objects<K>>,
@@ -49,7 +49,7 @@ impl<K> Cache<K> {
     pub(super) fn new(name: &'static str) -> Self {
         Self {
             name,
-            selector: None,
+            which: watcher::Config::default(),
             trim: |_| (),
             objects: RwLock::default(),
             listed: AtomicBool::new(false),
@@ -59,8 +59,14 @@ impl<K> Cache<K> {
 
     /// Looks at objects with these labels alone, and holds only what `trim` leaves of each.
     pub(super) fn of(mut self, selector: String, trim: fn(&mut K)) -> Self {
-        self.selector = Some(selector);
+        self.which = self.which.labels(&selector);
         self.trim = trim;
+        self
+    }
+
+    /// Looks at objects of this name alone.
+    pub(super) fn named(mut self, name: &str) -> Self {
+        self.which = self.which.fields(&format!("metadata.name={name}"));
         self
     }
 
@@ -116,8 +122,7 @@ where
 {
     /// Watches for ever.
     pub(super) async fn run(&self, api: Api<DeserializeGuard<K>>, observe: impl Fn(Seen<K>)) {
-        let config = self.selector.iter().fold(watcher::Config::default(), |config, labels| config.labels(labels));
-        let stream = watcher(api, config);
+        let stream = watcher(api, self.which.clone());
         pin_mut!(stream);
         let mut backoff = BACKOFF_FIRST;
         let mut list: Objects<K> = HashMap::new();

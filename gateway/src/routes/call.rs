@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use bytes::{Bytes, BytesMut};
-use eventflow_api::names::FunctionName;
+use eventflow_api::names::{FunctionName, TenantId};
 use eventflow_api::problem::ProblemCode;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
@@ -28,6 +28,11 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest idempotency key, in bytes.
 const IDEMPOTENCY_KEY_MAX: usize = 255;
+
+/// Media types of a whole document.
+pub const JSON: [&str; 1] = ["application/json"];
+/// Media types of a change to a document.
+pub const MERGE_PATCH: [&str; 2] = ["application/merge-patch+json", "application/json"];
 
 /// One request.
 pub struct Call {
@@ -97,6 +102,20 @@ impl Call {
     #[must_use]
     pub fn param(&self, number: usize) -> &str {
         self.params.get(number).map_or("", String::as_str)
+    }
+
+    /// The tenant that the path names.
+    ///
+    /// # Errors
+    /// "Not found" when it can be no tenant's id.
+    pub fn tenant_id(&self) -> Result<TenantId, ApiError> {
+        self.word().parse().map_err(|_| ApiError::from(crate::store::StoreError::NotFound))
+    }
+
+    /// The word of the path that stands for a name.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        self.param(0)
     }
 
     /// Names the call.

@@ -1,17 +1,17 @@
-//! `/v1/functions`: parse, ask, answer. A write is one transaction of the store, and then a try to carry it to the
-//! cluster; if that does not succeed at once it stays pending and the answer says so (202).
+//! `/v1/functions`: parse, verdict, store, answer. What can never fit the tenant's quota is refused before anything is
+//! stored. A write is one transaction of the store, and then a try to carry it to the cluster, and a short wait for the
+//! controller's verdict; while either is missing, or the verdict is to wait, the answer says so (202).
 
 use std::sync::Arc;
 
 use eventflow_api::function::FunctionSpec;
 use eventflow_api::http::{merge_patch, parse_create, parse_replace};
 use eventflow_api::names::FunctionName;
-use eventflow_api::problem::ProblemCode;
 use http::StatusCode;
 use http::header::ETAG;
 use serde_json::Value;
 
-use super::call::Call;
+use super::call::{Call, JSON, MERGE_PATCH};
 use super::etag::{self, Precondition};
 use super::{Answer, full};
 use crate::app::App;
@@ -25,19 +25,20 @@ mod document;
 mod listing;
 /// What the policies make of a change.
 mod policy;
+/// Whether a function may be had, and what is told of it.
+mod verdict;
+/// Why a function is in the state it is in.
+mod explain;
 
 use document::Write;
+pub use explain::explain;
 pub use listing::list;
 
-/// Media types of a whole document.
-const JSON: [&str; 1] = ["application/json"];
-/// Media types of a change to a document.
-const MERGE_PATCH: [&str; 2] = ["application/merge-patch+json", "application/json"];
 /// How often a patch without a precondition is tried anew when somebody else was quicker.
 const PATCH_TRIES: usize = 5;
 
-/// `POST /v1/functions`: 201 with `Location` once the cluster holds it, 202 while it does not yet. With
-/// `dry_run=true`: 200 with what would be, and nothing is done.
+/// `POST /v1/functions`: 201 with `Location` once all of it is admitted, 202 while it waits. With `dry_run=true`: 200
+/// with what would be and the verdict, and nothing is done.
 ///
 /// # Errors
 /// Faults of the request, a taken name, a failing store.
@@ -46,8 +47,15 @@ pub async fn create(app: Arc<App>, caller: Caller, mut call: Call) -> Answer {
     let (body, bytes) = call.json(&JSON).await?;
     let key = call.idempotency_key(&bytes)?;
     let (name, spec, _) = parse_create(body).map_err(ApiError::invalid)?;
-    verdict(&app, &caller)?;
-    let (spec, said) = policy::create(&app, (&caller, call.request_id()), (&name, spec), dry_run).await?;
+    let write = Write { app: &app, caller: &caller, key: key.as_ref(), done: StatusCode::CREATED };
+    let judged = policy::create(&app, (&caller, call.request_id()), (&name, spec), dry_run).await;
+    let (spec, said) = match judged {
+        Ok(judged) => judged,
+        Err(refused) => return write.refuse(refused).await,
+    };
+    if let Err(refused) = verdict::check(&app, &caller, &name, &spec).await {
+        return write.refuse(refused).await;
+    }
     if dry_run {
         return match app.store.function_get(&caller.tenant, &name).await? {
             Some(_) => Err(StoreError::AlreadyExists.into()),
@@ -56,7 +64,6 @@ pub async fn create(app: Arc<App>, caller: Caller, mut call: Call) -> Answer {
     }
     let origin = call.origin(&caller);
     let written = app.store.function_create(&caller.tenant, &name, &spec, &origin, key.as_ref()).await?;
-    let write = Write { app: &app, caller: &caller, key: key.as_ref(), done: StatusCode::CREATED };
     said.tell(write.answer(written).await)
 }
 
@@ -79,7 +86,8 @@ pub async fn get(app: Arc<App>, caller: Caller, call: Call) -> Answer {
     Ok(response)
 }
 
-/// `PUT /v1/functions/{name}`: replaces the spec; 200, or 202 while the cluster does not hold it yet.
+/// `PUT /v1/functions/{name}`: replaces the spec; 200 once all of it is admitted, 202 while it waits and what ran runs
+/// on.
 ///
 /// # Errors
 /// Faults of the request, no such function, a failed precondition, a failing store.
@@ -90,8 +98,15 @@ pub async fn replace(app: Arc<App>, caller: Caller, mut call: Call) -> Answer {
     let key = call.idempotency_key(&bytes)?;
     let precondition = etag::if_match(call.headers())?;
     let (spec, _) = parse_replace(&name, body).map_err(ApiError::invalid)?;
-    verdict(&app, &caller)?;
-    let (spec, said) = policy::replace(&app, (&caller, call.request_id()), (&name, spec), dry_run).await?;
+    let write = Write { app: &app, caller: &caller, key: key.as_ref(), done: StatusCode::OK };
+    let judged = policy::replace(&app, (&caller, call.request_id()), (&name, spec), dry_run).await;
+    let (spec, said) = match judged {
+        Ok(judged) => judged,
+        Err(refused) => return write.refuse(refused).await,
+    };
+    if let Err(refused) = verdict::check(&app, &caller, &name, &spec).await {
+        return write.refuse(refused).await;
+    }
     if dry_run {
         let row = row(&app, &caller, &name).await?;
         check(&precondition, &row)?;
@@ -108,7 +123,7 @@ pub async fn replace(app: Arc<App>, caller: Caller, mut call: Call) -> Answer {
     let change = Change { spec, if_generation };
     let written =
         app.store.function_replace(&caller.tenant, &name, change, &call.origin(&caller), key.as_ref()).await?;
-    said.tell(Write { app: &app, caller: &caller, key: key.as_ref(), done: StatusCode::OK }.answer(written).await)
+    said.tell(write.answer(written).await)
 }
 
 /// `PATCH /v1/functions/{name}`: a JSON merge patch (RFC 7396) of the document; otherwise as a replacement. Without
@@ -126,23 +141,27 @@ pub async fn patch(app: Arc<App>, caller: Caller, mut call: Call) -> Answer {
         return Err(ApiError::malformed("A patch of a function is a JSON object."));
     }
     let origin = call.origin(&caller);
-    verdict(&app, &caller)?;
+    let write = Write { app: &app, caller: &caller, key: key.as_ref(), done: StatusCode::OK };
     let mut tries = 0;
     loop {
         tries += 1;
         let row = row(&app, &caller, &name).await?;
         check(&precondition, &row)?;
         let spec = patched(&row, patch.clone())?;
-        let (spec, said) = policy::update(&app, (&caller, call.request_id()), (&row, spec), dry_run).await?;
+        let judged = policy::update(&app, (&caller, call.request_id()), (&row, spec), dry_run).await;
+        let (spec, said) = match judged {
+            Ok(judged) => judged,
+            Err(refused) => return write.refuse(refused).await,
+        };
+        if let Err(refused) = verdict::check(&app, &caller, &name, &spec).await {
+            return write.refuse(refused).await;
+        }
         if dry_run {
             return said.foretell(document::would_be(&app, &caller, changed(row, spec))).await;
         }
         let change = Change { spec, if_generation: Some((row.id, row.generation)) };
         match app.store.function_replace(&caller.tenant, &name, change, &origin, key.as_ref()).await {
-            Ok(written) => {
-                let write = Write { app: &app, caller: &caller, key: key.as_ref(), done: StatusCode::OK };
-                return said.tell(write.answer(written).await);
-            }
+            Ok(written) => return said.tell(write.answer(written).await),
             Err(StoreError::StaleGeneration) if precondition == Precondition::None && tries < PATCH_TRIES => {}
             Err(error) => return Err(error.into()),
         }
@@ -164,7 +183,7 @@ pub async fn delete(app: Arc<App>, caller: Caller, mut call: Call) -> Answer {
     if dry_run {
         let row = row(&app, &caller, &name).await?;
         check(&precondition, &row)?;
-        return said.foretell(document::would_be(&app, &caller, row)).await;
+        return said.foretell(super::json(StatusCode::OK, &document::of(&app, &caller, row))).await;
     }
     let if_generation = match &precondition {
         Precondition::None => None,
@@ -180,17 +199,6 @@ pub async fn delete(app: Arc<App>, caller: Caller, mut call: Call) -> Answer {
     let mut response = http::Response::new(full(Vec::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     said.tell(Ok(response))
-}
-
-/// Whether the tenant may have this at all. Policies, tiers and quota are asked here.
-fn verdict(app: &App, caller: &Caller) -> Result<(), ApiError> {
-    match app.cluster.tenant(caller.tenant.id()) {
-        Some(tenant) if tenant.spec.suspended => {
-            let detail = "The tenant is suspended: it can be read, and functions can be deleted. Ask an operator.";
-            Err(ApiError::new(ProblemCode::TenantSuspended, detail))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Reads the one query parameter of a write.

@@ -144,7 +144,7 @@ pub async fn history(app: Arc<App>, _: Operator, call: Call) -> Answer {
     let mut query = call.query()?;
     let (limit, cursor) = (query.limit()?, query.text("cursor"));
     query.finish()?;
-    let page = app.store.platform_audit_list(call.param(0), cursor.as_deref(), limit).await?;
+    let page = app.store.policy_audit_list(call.param(0), cursor.as_deref(), limit).await?;
     json(StatusCode::OK, &AuditList { entries: page.items, next_cursor: page.next_cursor })
 }
 

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use http::Method;
 
 use super::call::Call;
-use super::{Answer, audit, functions, health, invoke, logs, me, policies, token};
+use super::{Answer, audit, functions, health, invoke, logs, me, policies, quota, tenants, tiers, token};
 use crate::app::App;
 use crate::auth::{Caller, Operator, Right};
 
@@ -72,6 +72,8 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         tenant(DELETE, "/v1/functions/{name}", Write, functions::delete),
         stream(None, "/v1/functions/{name}/http/{path..}", Invoke, invoke::http),
         stream(Some(GET), "/v1/functions/{name}/logs", Read, logs::get),
+        tenant(POST, "/v1/functions/{name}:explain", Read, functions::explain),
+        tenant(GET, "/v1/quota", Read, quota::get),
         tenant(GET, "/v1/audit", Read, audit::list),
         operator(GET, "/v1/policies", policies::list),
         operator(POST, "/v1/policies", policies::upload),
@@ -92,6 +94,13 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         operator(GET, "/v1/policy-groups", policies::list_groups),
         operator(PUT, "/v1/policy-groups/{name}", policies::put_group),
         operator(DELETE, "/v1/policy-groups/{name}", policies::delete_group),
+        operator(GET, "/v1/tenants", tenants::list),
+        operator(POST, "/v1/tenants", tenants::create),
+        operator(GET, "/v1/tenants/{id}", tenants::get),
+        operator(PATCH, "/v1/tenants/{id}", tenants::patch),
+        operator(GET, "/v1/tiers", tiers::list),
+        operator(GET, "/v1/tiers/{name}", tiers::get),
+        operator(PUT, "/v1/tiers/{name}", tiers::put),
     ]
 });
 
@@ -120,6 +129,18 @@ where
     Route { method: Some(method), pattern, access, lane: Lane::Call }
 }
 
+fn operator<F>(
+    method: Method,
+    pattern: &'static str,
+    handler: impl Fn(Arc<App>, Operator, Call) -> F + Send + Sync + 'static,
+) -> Route
+where
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let access = Access::Operator(Box::new(move |app, operator, call| Box::pin(handler(app, operator, call))));
+    Route { method: Some(method), pattern, access, lane: Lane::Call }
+}
+
 fn stream<F>(
     method: Option<Method>,
     pattern: &'static str,
@@ -131,18 +152,6 @@ where
 {
     let access = Access::Tenant(right, Box::new(move |app, caller, call| Box::pin(handler(app, caller, call))));
     Route { method, pattern, access, lane: Lane::Stream }
-}
-
-fn operator<F>(
-    method: Method,
-    pattern: &'static str,
-    handler: impl Fn(Arc<App>, Operator, Call) -> F + Send + Sync + 'static,
-) -> Route
-where
-    F: Future<Output = Answer> + Send + 'static,
-{
-    let access = Access::Operator(Box::new(move |app, operator, call| Box::pin(handler(app, operator, call))));
-    Route { method: Some(method), pattern, access, lane: Lane::Call }
 }
 
 /// Where requests for a function's own host name go, whatever their method and path.

@@ -72,7 +72,7 @@ impl From<tokio_postgres::Error> for StoreError {
                 Self::Unavailable(error.into())
             };
         };
-        if db.constraint() == Some("functions_live_name_key") {
+        if matches!(db.constraint(), Some("functions_live_name_key" | "tenants_owner_key")) {
             return Self::AlreadyExists;
         }
         if let Some(message) = db.constraint().and_then(wrong_state) {

@@ -192,6 +192,19 @@ impl Store {
         .await
     }
 
+    /// What was written under this key before, if anything was: a call that would be refused now is answered as it was
+    /// then.
+    ///
+    /// # Errors
+    /// Those of the idempotency key, and failures of the database.
+    pub async fn function_replay(&self, tenant: &Tenant, key: &IdempotencyKey) -> Result<Option<Written>, StoreError> {
+        let client = self.app.get().await?;
+        let (store, tenant, key) = (self.clone(), tenant.id().clone(), key.clone());
+        let task =
+            tokio::spawn(async move { store.app.finish(client, |client| Box::pin(replay(client, tenant, key))).await });
+        task.await.map_err(StoreError::internal)?
+    }
+
     async fn write(&self, write: Write) -> Result<Written, StoreError> {
         let client = self.app.get().await?;
         let store = self.clone();
@@ -228,7 +241,7 @@ impl Write {
         if let Some(key) = &self.key
             && let Claim::Seen(id, answer) = idempotency::claim(tx, &self.tenant, key).await?
         {
-            return Ok(Written { row: self.row(tx, id).await?, answer });
+            return Ok(Written { row: row_of(tx, &self.tenant, id).await?, answer });
         }
         let row = match &self.act {
             Act::Create(spec) => self.create(tx, spec).await?,
@@ -295,16 +308,25 @@ impl Write {
         Ok(row)
     }
 
-    /// The row that an earlier call under the same key wrote, deleted or not.
-    async fn row(&self, tx: &Transaction<'_>, id: Uuid) -> Result<FunctionRow, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM functions WHERE tenant_id = $1 AND id = $2");
-        let row = tx.query_one(&tx.prepare_cached(&sql).await?, &[&self.tenant.as_str(), &id]).await?;
-        FunctionRow::read(&row)
-    }
-
     fn entry(&self, action: &'static str, detail: serde_json::Value) -> NewEntry<'_> {
         NewEntry { actor: &self.origin.actor, action, request_id: Some(&self.origin.request_id), detail }
     }
+}
+
+async fn replay(client: &mut Client, tenant: TenantId, key: IdempotencyKey) -> Result<Option<Written>, StoreError> {
+    let tx = client.transaction().await?;
+    tx.execute(&tx.prepare_cached(NAME_TENANT).await?, &[&tenant.as_str()]).await?;
+    match idempotency::claim(&tx, &tenant, &key).await? {
+        Claim::New => Ok(None),
+        Claim::Seen(id, answer) => Ok(Some(Written { row: row_of(&tx, &tenant, id).await?, answer })),
+    }
+}
+
+/// The row that an earlier call under the same key wrote, deleted or not.
+async fn row_of(tx: &Transaction<'_>, tenant: &TenantId, id: Uuid) -> Result<FunctionRow, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM functions WHERE tenant_id = $1 AND id = $2");
+    let row = tx.query_one(&tx.prepare_cached(&sql).await?, &[&tenant.as_str(), &id]).await?;
+    FunctionRow::read(&row)
 }
 
 /// The live row of that name, locked until the transaction ends.

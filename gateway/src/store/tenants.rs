@@ -12,7 +12,44 @@ const FIND: &str = "SELECT id FROM tenants WHERE issuer = $1 AND claim = $2";
 const TAKE: &str = "UPDATE tenants SET issuer = $1, claim = $2 WHERE id = $2 AND issuer IS NULL RETURNING id";
 const MAKE: &str = "INSERT INTO tenants (id, issuer, claim) VALUES ($3, $1, $2) ON CONFLICT DO NOTHING RETURNING id";
 
+const OWNED: &str = "SELECT id FROM tenants WHERE issuer = $1 AND claim = $2";
+const OWNER: &str = "SELECT issuer, claim FROM tenants WHERE id = $1";
+/// Nothing comes back if the id or the owner is taken; a tenant without an owner may get one.
+const ADD: &str = "
+    INSERT INTO tenants (id, issuer, claim) VALUES ($1, $2, $3)
+    ON CONFLICT (id) DO UPDATE SET issuer = $2, claim = $3
+    WHERE tenants.issuer IS NULL OR (tenants.issuer = $2 AND tenants.claim = $3)
+    RETURNING id";
+
 impl Store {
+    /// For operators: the tenant of this owner.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tenant_of(&self, issuer: &str, claim: &TenantClaim) -> Result<Option<TenantId>, StoreError> {
+        let rows = self.projector.query(OWNED, &[&issuer, &claim.as_str()]).await?;
+        rows.first().map(|row| row.get::<_, String>(0).parse().map_err(StoreError::internal)).transpose()
+    }
+
+    /// For operators: the owner of the tenant of this id, if there is such a tenant, and if it has one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tenant_owner(&self, id: &TenantId) -> Result<Option<Option<(String, String)>>, StoreError> {
+        let rows = self.projector.query(OWNER, &[&id.as_str()]).await?;
+        Ok(rows.first().map(|row| row.get::<_, Option<String>>(0).zip(row.get(1))))
+    }
+
+    /// For operators: makes the tenant known, with its owner if it has one. Again is no failure.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`] when the id or the owner is taken, and failures of the database.
+    pub async fn tenant_add(&self, id: &TenantId, owner: Option<(&str, &TenantClaim)>) -> Result<(), StoreError> {
+        let (issuer, claim) = owner.map(|(issuer, claim)| (issuer, claim.as_str())).unzip();
+        let rows = self.projector.query(ADD, &[&id.as_str(), &issuer, &claim]).await?;
+        if rows.is_empty() { Err(StoreError::AlreadyExists) } else { Ok(()) }
+    }
+
     /// The tenant that the claim of this issuer names; made when there is none and `provision` says so.
     ///
     /// # Errors

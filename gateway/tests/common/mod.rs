@@ -1,5 +1,5 @@
-//! One gateway per test, in this process, on real sockets, with a database of its own and the run's API server.
-//! No controller runs here, so the namespaces that functions are applied to are made by hand.
+//! One gateway per test, in this process, on real sockets, with a database of its own and the run's API server; and one
+//! controller for all of them, since verdicts and namespaces are its own.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -8,13 +8,15 @@
 )]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use clap::Parser;
 use devcluster::TestCluster;
+use eventflow_api::condition::{ConditionStatus, ConditionType, find};
 use eventflow_api::function::Function;
-use eventflow_api::labels;
+use eventflow_api::ledger::QuotaLedger;
 use eventflow_api::tenant::Tenant;
 use eventflow_api::tier::Tier;
 use gateway::app::App;
@@ -31,9 +33,8 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, CustomResourceExt, ResourceExt};
 use policy_engine::{EngineOptions, PolicyEngine};
 use secrecy::{ExposeSecret, SecretString};
@@ -46,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 /// Longest wait for anything that must come.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Domain of the functions' own host names.
 pub const FUNCTIONS_DOMAIN: &str = "fn.test";
@@ -133,6 +134,12 @@ impl TestApp {
         Self::start_on(Self::new_database().await, Start { limits, ..Start::default() }).await
     }
 
+    /// Starts one that reaches the API server and the database through these proxies, to be cut by the test.
+    pub async fn start_behind(api_server: &devcluster::Proxy, database: &devcluster::Proxy) -> Self {
+        let (api_at, database_at) = (api_server.address().to_string(), database.address().to_string());
+        Self::start_through(limits(), Some(&database_at), Some(&api_at)).await
+    }
+
     /// Starts one that reaches the database and the API server at these addresses, which may be proxies; the test
     /// itself reaches them directly.
     pub async fn start_through(limits: Limits, database_at: Option<&str>, api_at: Option<&str>) -> Self {
@@ -179,11 +186,10 @@ impl TestApp {
             lock_timeout: Duration::from_secs(2),
         })
         .unwrap();
-        let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig_path()).unwrap();
-        let kube = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
-        let kube = kube::Client::try_from(kube).unwrap();
+        let kube = kube_client(&cluster).await;
         static CRDS: OnceCell<()> = OnceCell::const_new();
-        CRDS.get_or_init(|| install_crds(kube.clone())).await;
+        CRDS.get_or_init(|| install(kube.clone())).await;
+        start_controller();
         let shutdown = CancellationToken::new();
         let watched = match api_at {
             Some(address) => kube_through(&cluster, address).await,
@@ -276,7 +282,13 @@ impl TestApp {
         self.post("", "/auth/token", json!({"user_id": user, "roles": roles})).await
     }
 
-    /// A developer of a tenant of its own, whose namespace exists.
+    /// A token of an operator.
+    pub async fn operator(&self) -> String {
+        let user = format!("op-{}", uuid::Uuid::new_v4().simple());
+        self.token_of(&user, &["operator"]).await.json()["token"].as_str().unwrap().to_owned()
+    }
+
+    /// A developer of a tenant of its own, which is set up.
     pub async fn tenant(&self) -> String {
         self.tenant_named(&format!("t-{}", uuid::Uuid::new_v4().simple())).await
     }
@@ -285,17 +297,28 @@ impl TestApp {
         let reply = self.token_of(user, &[]).await;
         assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
         let reply = reply.json();
-        self.namespace(reply["namespace"].as_str().unwrap()).await;
+        self.set_up(reply["namespace"].as_str().unwrap()).await;
         reply["token"].as_str().unwrap().to_owned()
     }
 
-    /// Does what the controller would do for a tenant.
-    async fn namespace(&self, name: &str) {
-        let tenant = name.strip_prefix("tenant-").unwrap();
-        let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name, "labels": {
-            labels::TENANT: tenant, labels::MANAGED_BY: labels::MANAGED_BY_VALUE}}}))
-        .unwrap();
-        Api::<Namespace>::all(self.kube.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+    /// A developer of a tenant of its own that may use so much; the tenant's id.
+    pub async fn tenant_with(&self, quota: Value) -> (String, String) {
+        let id = format!("t-{}", uuid::Uuid::new_v4().simple());
+        let token = self.tenant_named(&id).await;
+        let patch = json!({ "quota": quota });
+        let reply = self.call(Method::PATCH, &format!("/v1/tenants/{id}"), &self.operator().await, patch, &[]).await;
+        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+        (token, id)
+    }
+
+    /// Waits until the controller has set a tenant up, and the gateway has seen it.
+    pub async fn set_up(&self, namespace: &str) {
+        let id = namespace.strip_prefix("tenant-").unwrap().parse().unwrap();
+        eventually("the tenant is set up", async || {
+            let status = self.app.cluster.tenant(&id).and_then(|tenant| tenant.status.clone()).unwrap_or_default();
+            find(&status.conditions, ConditionType::Ready).is_some_and(|c| c.status == ConditionStatus::True)
+        })
+        .await;
     }
 }
 
@@ -323,15 +346,62 @@ pub async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn install_crds(client: kube::Client) {
-    let api: Api<CustomResourceDefinition> = Api::all(client);
-    for crd in [Function::crd(), Tenant::crd(), Tier::crd()] {
+/// A client of the API server.
+async fn kube_client(cluster: &TestCluster) -> kube::Client {
+    let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig_path()).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+    kube::Client::try_from(config).unwrap()
+}
+
+/// The controller of this process, with a lease of its own; it ends with the process.
+fn start_controller() {
+    static STARTED: OnceLock<()> = OnceLock::new();
+    STARTED.get_or_init(|| {
+        std::thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = kube_client(&TestCluster::attach().unwrap()).await;
+                let lease = format!("gateway-tests-{}", std::process::id());
+                let flags = ["controller", "--admin-listen", "127.0.0.1:0", "--lease-name", &lease];
+                loop {
+                    let config = controller::config::Config::try_parse_from(flags).unwrap();
+                    // A lease lost on a machine that stood still is taken again.
+                    drop(controller::run::run(config, client.clone(), std::future::pending()).await);
+                }
+            });
+        });
+    });
+}
+
+/// Puts the custom resources and the shipped tiers in place.
+async fn install(client: kube::Client) {
+    let params = PatchParams::apply("test").force();
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for crd in [Function::crd(), Tenant::crd(), Tier::crd(), QuotaLedger::crd()] {
         let name = crd.name_any();
-        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
+        api.patch(&name, &params, &Patch::Apply(&crd)).await.unwrap();
         eventually("the CRD is served", async || {
             let status = api.get(&name).await.unwrap().status;
             let conditions = status.and_then(|status| status.conditions).unwrap_or_default();
             conditions.iter().any(|c| c.type_ == "Established" && c.status == "True")
+        })
+        .await;
+    }
+    // Established is not served yet: neither the first tenant's object nor the controller's first list must fall into
+    // that gap.
+    let few = ListParams::default().limit(1);
+    eventually("the custom resources are served", async || {
+        Api::<Function>::all(client.clone()).list(&few).await.is_ok()
+            && Api::<Tenant>::all(client.clone()).list(&few).await.is_ok()
+            && Api::<QuotaLedger>::all(client.clone()).list(&few).await.is_ok()
+    })
+    .await;
+    let tiers: Api<Tier> = Api::all(client);
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../helm/tiers.yaml")).unwrap();
+    for document in text.split("\n---\n") {
+        let tier: Tier = serde_saphyr::from_str(document).unwrap();
+        eventually("the tier is accepted", async || {
+            tiers.patch(&tier.name_any(), &params, &Patch::Apply(&tier)).await.is_ok()
         })
         .await;
     }

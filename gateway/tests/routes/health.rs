@@ -9,7 +9,8 @@ async fn readiness_names_each_check_and_fails_in_a_drain() {
     let reply = app.get("", "/readyz").await;
     let mut names: Vec<String> = reply.json()["checks"].as_object().unwrap().keys().cloned().collect();
     names.sort();
-    assert_eq!(names, ["database", "endpoints", "functions", "policies", "serving", "tenants", "tiers"]);
+    let all = ["database", "endpoints", "functions", "ledgers", "policies", "quotas", "serving", "tenants", "tiers"];
+    assert_eq!(names, all);
     app.app.start_draining();
     let reply = app.get("", "/readyz").await;
     assert_eq!(
@@ -63,10 +64,20 @@ async fn metrics_are_on_the_admin_port_with_bounded_labels() {
         "eventflow_api_requests_total{method=\"GET\",route=\"/v1/functions/{name}\",status=\"404\"} 1",
         "eventflow_api_request_duration_seconds_count{method=\"POST\",route=\"/v1/functions\"} 1",
         "eventflow_api_problems_total{code=\"not-found\"} 1",
+        "eventflow_admission_answers_total{verdict=\"admitted\",asked=\"write\"} 1",
+        "eventflow_admission_verdict_wait_seconds_count{verdict=\"admitted\"} 1",
         "eventflow_projector_pending 0",
         "eventflow_store_connections{state=\"used\"} 0",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+    }
+    for start in [
+        "eventflow_functions_total ",
+        "eventflow_namespace_quota_cpu{tier=\"pro\",kind=\"hard\"} ",
+        "eventflow_namespace_quota_cpu{tier=\"pro\",kind=\"reserved\"} ",
+        "eventflow_namespace_quota_memory{tier=\"free\",kind=\"used\"} ",
+    ] {
+        assert!(text.lines().any(|l| l.starts_with(start)), "{start} is missing in\n{text}");
     }
     assert!(!text.contains("some-secret-name"), "{text}");
     assert_eq!(app.admin("/readyz").await.status, StatusCode::OK);

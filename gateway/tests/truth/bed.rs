@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use devcluster::TestCluster;
 use eventflow_api::function::{Function, FunctionSpec};
 use eventflow_api::names::{FunctionName, TenantClaim};
-use eventflow_api::{tenant, tier};
+use eventflow_api::{ledger, tenant, tier};
 use gateway::auth::Tenant;
 use gateway::auth::testing;
 use gateway::cluster::{Applied, Cluster};
@@ -175,7 +175,7 @@ async fn client_of(path: PathBuf) -> Client {
 
 async fn install_crds(client: Client) {
     let api: Api<CustomResourceDefinition> = Api::all(client);
-    for crd in [Function::crd(), tenant::Tenant::crd(), tier::Tier::crd()] {
+    for crd in [Function::crd(), tenant::Tenant::crd(), tier::Tier::crd(), ledger::QuotaLedger::crd()] {
         let name = crd.name_any();
         api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
         eventually("the CRD is served", || async {

@@ -1,4 +1,5 @@
-//! How long a caller waits for the verdict on a create, all writers in one tenant: the worst case, one ledger.
+//! How long a caller waits for the verdict on a create, all writers in one tenant: the worst case, one ledger. Answers
+//! are counted by their verdict: what is `undecided` was not answered within the gateway's two seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +40,7 @@ async fn verdicts(stage: &Stage, writers: usize, tenants: usize, report: &mut Re
     let load = Load { workers: writers, calls: CREATES, time: TIME };
     let created = load.run(move |writer, number| {
         let users = users.clone();
-        async move { Ok(users[writer].create(&idle_function(&format!("f-{number}"))).await?.to_string()) }
+        async move { users[writer].create_verdict(&idle_function(&format!("f-{number}"))).await }
     });
     let created = created.await?;
     let what = format!("{writers} writers in {tenants} tenants");

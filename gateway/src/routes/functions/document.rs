@@ -1,5 +1,6 @@
 //! Documents of functions, and the answers that hold them: the row is the store's, the status the watch cache's.
 
+use eventflow_api::admission::Admission;
 use eventflow_api::function::FunctionSpec;
 use eventflow_api::http::{Function, Sync};
 use eventflow_api::names::FunctionName;
@@ -8,12 +9,13 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::verdict;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::cluster::Applied;
 use crate::error::ApiError;
 use crate::routes::{Answer, Body, etag, json_bytes};
-use crate::store::{self, FunctionRow, IdempotencyKey, Written};
+use crate::store::{self, FunctionRow, IdempotencyKey, StoreError, Written};
 
 /// Set on an answer that was given before, under the same `Idempotency-Key`.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -26,12 +28,23 @@ pub struct Write<'a> {
     pub caller: &'a Caller,
     /// The caller's idempotency key.
     pub key: Option<&'a IdempotencyKey>,
-    /// The status if the cluster holds it too.
+    /// The status if all of it is admitted.
     pub done: StatusCode,
 }
 
 impl Write<'_> {
-    /// Carries the row to the cluster, answers, and remembers the answer.
+    /// Answers a call that is refused now: as it was answered before, if it was done under the same key.
+    pub async fn refuse(&self, refused: ApiError) -> Answer {
+        let Some(key) = self.key else { return Err(refused) };
+        match self.app.store.function_replay(&self.caller.tenant, key).await {
+            Ok(Some(written)) => self.answer(written).await,
+            Err(clash @ (StoreError::IdempotencyMismatch | StoreError::IdempotencyInFlight)) => Err(clash.into()),
+            // Refusing does nothing, so it is safe when nobody can say what was.
+            Ok(None) | Err(_) => Err(refused),
+        }
+    }
+
+    /// Carries the row to the cluster, waits for the verdict, answers, and remembers the answer.
     pub async fn answer(&self, written: Written) -> Answer {
         let mut row = match written.answer {
             store::Answer::Replay { status, body } => return self.replay(status, body),
@@ -45,8 +58,10 @@ impl Write<'_> {
                 }
             }
         }
-        let status = if row.is_synced() { self.done } else { StatusCode::ACCEPTED };
-        let document = of(self.app, self.caller, row);
+        let admission = verdict::wait(self.app, &row).await;
+        let admitted = matches!(admission, Admission::Admitted { .. });
+        let status = if row.is_synced() && admitted { self.done } else { StatusCode::ACCEPTED };
+        let document = Function { admission: Some(admission), ..of(self.app, self.caller, row) };
         let body = serde_json::to_vec(&document).map_err(|error| ApiError::internal(error.to_string()))?;
         self.remember(status, &body).await;
         self.with_location(response_of_bytes(status, body)?, document.name.as_str())
@@ -92,6 +107,7 @@ pub fn of(app: &App, caller: &Caller, row: FunctionRow) -> Function {
         name: row.name,
         spec: row.spec,
         status: status.unwrap_or_default(),
+        admission: None,
     }
 }
 
@@ -114,9 +130,11 @@ pub fn unborn(caller: &Caller, name: FunctionName, spec: FunctionSpec) -> Functi
     }
 }
 
-/// 200 with the document that a dry run leads to. It has no tag: there is nothing to compare with later.
+/// 200 with the document that a dry run leads to, and the verdict on it. It has no tag: there is nothing to compare
+/// with later.
 pub fn would_be(app: &App, caller: &Caller, row: FunctionRow) -> Answer {
-    crate::routes::json(StatusCode::OK, &of(app, caller, row))
+    let admission = verdict::foresee(app, &caller.tenant, &row.name, &row.spec);
+    crate::routes::json(StatusCode::OK, &Function { admission: Some(admission), ..of(app, caller, row) })
 }
 
 /// An answer that holds the document, with its tag.
@@ -125,11 +143,14 @@ pub fn response(status: StatusCode, document: &Function) -> Answer {
     response_of_bytes(status, body)
 }
 
-/// The tag is made of the very bytes that are sent, so a replayed answer has the tag it had.
+/// The tag is made of what is sent, so a replayed answer has the tag it had; but for the verdict, which is told in the
+/// answer to a write alone, so that what was written and what is read have one tag.
 fn response_of_bytes(status: StatusCode, body: Vec<u8>) -> Answer {
-    let id = field(&body, "id").and_then(|id| id.parse().ok());
-    let generation = serde_json::from_slice::<Value>(&body).ok().and_then(|v| v.get("generation")?.as_i64());
-    let tag = id.zip(generation).map(|(id, generation): (Uuid, i64)| etag::of(&id, generation, &body));
+    let document = serde_json::from_slice::<Function>(&body).ok();
+    let tag = document.map(|document| Function { admission: None, ..document }).and_then(|document| {
+        let bytes = serde_json::to_vec(&document).ok()?;
+        Some(etag::of(&document.id.parse::<Uuid>().ok()?, document.generation, &bytes))
+    });
     let mut response = json_bytes(status, body);
     if let Some(tag) = tag {
         response.headers_mut().insert(ETAG, tag);

@@ -200,7 +200,7 @@ pub(super) async fn audit(
     (action, target): (&str, &str),
     detail: Value,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO platform_audit (actor, action, target, request_id, detail)
+    let sql = "INSERT INTO audit_log (actor, action, target, request_id, detail)
                VALUES ($1, $2, $3, NULLIF($4, ''), $5)";
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
         [&origin.actor, &action, &target, &origin.request_id, &detail];

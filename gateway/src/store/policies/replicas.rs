@@ -107,7 +107,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::BadCursor`], and failures of the database.
-    pub async fn platform_audit_list(
+    pub async fn policy_audit_list(
         &self,
         target: &str,
         cursor: Option<&str>,
@@ -118,13 +118,15 @@ impl Store {
             None => i64::MAX,
         };
         let size = page_size(limit);
-        let sql = "SELECT id, at, actor, action, target, request_id, detail FROM platform_audit
-                   WHERE target = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+        let sql = "SELECT id, at, actor, action, target, request_id, detail FROM audit_log
+                   WHERE tenant_id IS NULL AND target = $1 AND action LIKE 'policy%' AND id < $2
+                   ORDER BY id DESC LIMIT $3";
         let rows = self.operator.query(sql, &[&target, &before, &(size + 1)]).await?;
         let entry = |row: &tokio_postgres::Row| -> Result<AuditEntry, StoreError> {
             let at: Timestamp = row.try_get(1)?;
             Ok(AuditEntry {
                 id: row.try_get(0)?,
+                tenant: None,
                 at: at.to_string(),
                 actor: row.try_get(2)?,
                 action: row.try_get(3)?,

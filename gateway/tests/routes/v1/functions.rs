@@ -1,9 +1,10 @@
 //! `POST /v1/functions`.
 
+use devcluster::{Proxy, TestCluster};
 use http::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::common::TestApp;
+use crate::common::{TestApp, eventually};
 
 #[tokio::test]
 async fn a_function_is_created_and_read() {
@@ -16,7 +17,8 @@ async fn a_function_is_created_and_read() {
     assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
     assert_eq!(created.header("location"), "/v1/functions/hello");
     let read = app.get(&token, "/v1/functions/hello").await;
-    assert_eq!((read.status, read.header("etag")), (StatusCode::OK, created.header("etag")));
+    assert_eq!(read.status, StatusCode::OK);
+    assert_eq!(created.json()["admission"]["verdict"], "admitted", "{created:?}");
     let document = read.json();
     for (field, value) in body.as_object().unwrap() {
         assert_eq!(document[field], *value, "{field}");
@@ -26,11 +28,24 @@ async fn a_function_is_created_and_read() {
 }
 
 #[tokio::test]
-async fn without_a_namespace_it_is_kept_and_pending() {
-    let app = TestApp::start().await;
-    let token = app.token_of("early", &[]).await.json()["token"].as_str().unwrap().to_owned();
+async fn without_the_cluster_it_is_kept_and_pending() {
+    let cluster = TestCluster::attach().unwrap();
+    let api_server = Proxy::start(&cluster.api_server_address().unwrap()).unwrap();
+    let database = Proxy::start(cluster.database_address()).unwrap();
+    let app = TestApp::start_behind(&api_server, &database).await;
+    let token = app.tenant().await;
+    api_server.cut();
     let created = app.post(&token, "/v1/functions", json!({"name": "a", "image": "a:1"})).await;
-    assert_eq!((created.status, &created.json()["sync"]), (StatusCode::ACCEPTED, &json!("pending")));
+    assert_eq!((created.status, &created.json()["sync"]), (StatusCode::ACCEPTED, &json!("pending")), "{created:?}");
+    assert_eq!(created.json()["admission"]["verdict"], "undecided");
+    let explained = app.post(&token, "/v1/functions/a:explain", Value::Null).await.json();
+    assert!(explained["summary"].as_str().unwrap().starts_with("stored, and not applied"), "{explained}");
+    assert!(explained["eventsMissing"].is_string(), "{explained}");
+    api_server.restore();
+    eventually("it is applied once the cluster is back", async || {
+        app.get(&token, "/v1/functions/a").await.json()["sync"] == "applied"
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -166,17 +166,10 @@ CREATE TABLE gateways (
     seen_at timestamptz NOT NULL DEFAULT now()
 );
 
--- What operators, and the platform by itself, did to things that are no tenant's.
-CREATE TABLE platform_audit (
-    id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT platform_audit_pkey PRIMARY KEY,
-    at timestamptz NOT NULL DEFAULT now(),
-    actor text NOT NULL,
-    action text NOT NULL,
-    target text NOT NULL,
-    request_id text,
-    detail jsonb NOT NULL DEFAULT '{}'
-);
-CREATE INDEX platform_audit_target_idx ON platform_audit (target, id);
+-- What operators, and the platform by itself, do to things that are no tenant's is in the same log as all else, without
+-- a tenant: no tenant sees it.
+ALTER TABLE audit_log ALTER COLUMN tenant_id DROP NOT NULL;
+CREATE INDEX audit_log_target_idx ON audit_log (target, id) WHERE tenant_id IS NULL;
 
 -- No tenant's, so nothing of them is ef_app's to see: ef_operator alone, and that is all of them or nothing.
 ALTER TABLE policy_set ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -188,7 +181,6 @@ ALTER TABLE policy_history ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE policy_trials ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE policy_decisions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE gateways ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-ALTER TABLE platform_audit ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY policy_set_operator ON policy_set TO ef_operator USING (true) WITH CHECK (true);
 CREATE POLICY policies_operator ON policies TO ef_operator USING (true) WITH CHECK (true);
 CREATE POLICY policy_revisions_operator ON policy_revisions TO ef_operator USING (true) WITH CHECK (true);
@@ -198,7 +190,7 @@ CREATE POLICY policy_history_operator ON policy_history TO ef_operator USING (tr
 CREATE POLICY policy_trials_operator ON policy_trials TO ef_operator USING (true) WITH CHECK (true);
 CREATE POLICY policy_decisions_operator ON policy_decisions TO ef_operator USING (true) WITH CHECK (true);
 CREATE POLICY gateways_operator ON gateways TO ef_operator USING (true) WITH CHECK (true);
-CREATE POLICY platform_audit_operator ON platform_audit TO ef_operator USING (true) WITH CHECK (true);
+CREATE POLICY audit_log_operator ON audit_log TO ef_operator USING (true) WITH CHECK (tenant_id IS NULL);
 GRANT SELECT ON policy_set TO ef_operator;
 GRANT UPDATE (revision) ON policy_set TO ef_operator;
 GRANT SELECT, INSERT, DELETE ON policies TO ef_operator;
@@ -212,6 +204,6 @@ GRANT UPDATE (undone_at) ON policy_history TO ef_operator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON policy_trials TO ef_operator;
 GRANT SELECT, INSERT, DELETE ON policy_decisions TO ef_operator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON gateways TO ef_operator;
-GRANT SELECT, INSERT ON platform_audit TO ef_operator;
+GRANT SELECT, INSERT ON audit_log TO ef_operator;
 
 RESET ROLE;

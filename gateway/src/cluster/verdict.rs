@@ -1,0 +1,101 @@
+//! The verdict on a function: the controller's word, waited for on the watch, with the caches' numbers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventflow_api::admission::Admission;
+use eventflow_api::condition::{self, Condition, ConditionStatus, ConditionType, Reason};
+use eventflow_api::names::TenantId;
+use eventflow_api::tenant::Tenant as TenantObject;
+use quota::demand::Demand;
+use quota::verdict::Verdict;
+
+use super::{Cluster, object};
+use crate::store::FunctionRow;
+
+/// Longest wait for a tenant's object that was made just now.
+const TENANT_WAIT: Duration = Duration::from_millis(500);
+/// Longest wait for the caches to agree with the controller's word: they come by different watches.
+const AGREE_WAIT: Duration = Duration::from_millis(300);
+
+impl Cluster {
+    /// The tenant's object, for which a caller who came for the first time waits a moment.
+    pub async fn tenant_soon(&self, id: &TenantId) -> Option<Arc<TenantObject>> {
+        let mut changes = self.inner.tenants.changes();
+        let seen = async {
+            loop {
+                if let Some(tenant) = self.tenant(id) {
+                    return Some(tenant);
+                }
+                changes.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(TENANT_WAIT, seen).await.ok().flatten()
+    }
+
+    /// Waits for the controller's `Admitted` condition on this generation of the row, at most for `deadline`. That
+    /// the tenant is being set up is no verdict.
+    pub async fn function_verdict(&self, row: &FunctionRow, deadline: Duration) -> Option<Condition> {
+        let mut changes = self.inner.functions.changes();
+        let verdict = async {
+            loop {
+                if let Some(word) = self.word(row) {
+                    return Some(word);
+                }
+                changes.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(deadline, verdict).await.ok().flatten()
+    }
+
+    /// The verdict on this generation of the row, with its numbers; waits for the controller's word at most for
+    /// `deadline`.
+    pub async fn admission(&self, row: &FunctionRow, deadline: Duration) -> Admission {
+        let Some(word) = self.function_verdict(row, deadline).await else {
+            let why = "the controller has not decided yet; read the function again in a moment".to_owned();
+            return Admission::Undecided { why };
+        };
+        let mut changes = self.inner.ledgers.changes();
+        let agreed = async {
+            loop {
+                let word = self.word(row).unwrap_or_else(|| word.clone());
+                if let Some(admission) = self.numbers(row, &word) {
+                    return Some(admission);
+                }
+                changes.changed().await.ok()?;
+            }
+        };
+        let agreed = tokio::time::timeout(AGREE_WAIT, agreed).await.ok().flatten();
+        agreed.unwrap_or(Admission::Undecided { why: word.message })
+    }
+
+    /// The controller's word with the caches' numbers, if they agree.
+    fn numbers(&self, row: &FunctionRow, word: &Condition) -> Option<Admission> {
+        if word.status == ConditionStatus::True {
+            let steady = row.spec.parse().ok().and_then(|spec| Demand::of_function(&spec).steady().ok())?;
+            return Some(Admission::Admitted { reserved: steady.amounts() });
+        }
+        let view = self.quota(&row.tenant).ok()?;
+        let verdict = view.verdict(&row.name)?;
+        let agree = match (&verdict, word.reason) {
+            (Verdict::Exceeds { .. }, reason) => reason == Reason::ExceedsMaxQuota,
+            (Verdict::Queued { .. }, reason) => {
+                matches!(reason, Reason::WaitingForQuota | Reason::ScaleUpPending | Reason::UpdatePending)
+            }
+            (Verdict::Admitted { .. }, _) => false,
+        };
+        agree.then(|| view.tell(&verdict))
+    }
+
+    /// The controller's word on this generation of the row, if it has spoken.
+    fn word(&self, row: &FunctionRow) -> Option<Condition> {
+        let function = self.inner.functions.get(&row.tenant.namespace(), row.name.as_str())?;
+        if object::function_id(&function) != Some(row.id) || object::generation(&function) < Some(row.generation) {
+            return None;
+        }
+        let admitted = condition::find(&function.status.as_ref()?.conditions, ConditionType::Admitted)?;
+        let transient = matches!(admitted.reason, Reason::TenantNotReady | Reason::Terminating);
+        let current = Some(admitted.observed_generation) == function.metadata.generation;
+        (current && !transient).then(|| admitted.clone())
+    }
+}
