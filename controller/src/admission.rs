@@ -9,6 +9,7 @@ use eventflow_api::labels;
 use eventflow_api::ledger::{LEDGER_NAME, QuotaLedger, QuotaLedgerSpec};
 use kube::Api;
 use kube::api::PostParams;
+use tokio::time::Instant;
 
 use crate::queue::Next;
 use crate::reconcile::{Context, ReconcileError};
@@ -26,9 +27,12 @@ pub mod survey;
 pub mod cover;
 /// What is really gone.
 pub mod gone;
+/// For how long it has been.
+pub mod quiet;
 /// A ledger that was lost, found again.
 pub mod refound;
 
+use quiet::QUIET;
 use survey::{Member, Survey, Told};
 
 /// Passes over one ledger before others get their turn.
@@ -64,8 +68,10 @@ struct Facts {
     refound: Option<Vec<Live>>,
     /// Who holds something and is gone for good.
     gone: Vec<Uid>,
-    /// Whose end is marked, and of whom nothing is left.
+    /// Whose end is marked, and of whom nothing is left, for a while now.
     ended: Vec<Uid>,
+    /// The same, but not for long enough.
+    ending: bool,
     /// Pods of those that could hold less.
     pods: BTreeMap<Uid, usize>,
 }
@@ -104,7 +110,11 @@ pub async fn reconcile(context: &Context, id: &str) -> Result<Next, ReconcileErr
         tell(context, id, &survey, &plan, before.as_ref());
         if facts.gone.is_empty() {
             let waits = plan.waits_for_pods || plan.next.reservations().values().any(|r| r.is_ending());
-            return Ok(if waits { Next::After(PODS_GOING) } else { Next::Settled });
+            return Ok(match waits {
+                _ if facts.ending => Next::After(QUIET),
+                true => Next::After(PODS_GOING),
+                false => Next::Settled,
+            });
         }
         // Their end is marked now: whether anything is left of them counts only from here on.
     }
@@ -124,10 +134,12 @@ async fn facts(context: &Context, survey: &Survey) -> Result<Option<Facts>, Reco
         };
     };
     let gone = gone::functions_of(context, namespace, &survey.orphans).await?;
-    let ended = gone::entirely(context, namespace, &survey.ending).await?;
+    let nothing_left = gone::entirely(context, namespace, &survey.ending).await?;
+    let ended = context.quiet.lasted(namespace, &nothing_left, Instant::now());
+    let ending = ended.len() < nothing_left.len();
     let less: Vec<Uid> = survey.members.iter().filter(|m| m.shrinks(&ledger).is_some()).map(|m| m.uid).collect();
     let pods = gone::pods_of(context, namespace, &less).await?;
-    Ok(Some(Facts { refound: None, gone, ended, pods }))
+    Ok(Some(Facts { refound: None, gone, ended, ending, pods }))
 }
 
 /// The ledger as it should be: limits followed, the unneeded given back, those that fit admitted. Pure.

@@ -1,5 +1,6 @@
 //! Work to do: each key once, never twice at the same time, later if it comes again meanwhile. Knows when a key
-//! is due and how often it failed; knows nothing of what the work is. Bounded by the number of objects.
+//! is due, how often it failed, and that decisions come first; knows nothing of what the work is. Bounded by the number
+//! of objects.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,9 @@ const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// Longest wait after a failure.
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
+/// Callers wait for decisions, so these come first; but after so many in a row something else has its turn.
+const DECISIONS_IN_A_ROW: u32 = 4;
+
 /// The queue.
 #[derive(Debug, Default)]
 pub struct Queue {
@@ -25,6 +29,10 @@ pub struct Queue {
 #[derive(Debug, Default)]
 struct Inner {
     ready: VecDeque<Key>,
+    /// Ready too: who is admitted.
+    decisions: VecDeque<Key>,
+    /// Decisions since anything else was begun.
+    decided: u32,
     waiting: HashSet<Key>,
     running: HashSet<Key>,
     /// Came again while running.
@@ -66,7 +74,7 @@ impl Queue {
                 }
                 inner.wake_due();
                 if let Some(key) = inner.start() {
-                    let more = !inner.ready.is_empty();
+                    let more = inner.ready() > 0;
                     drop(inner);
                     if more {
                         self.changed.notify_one();
@@ -117,7 +125,7 @@ impl Queue {
     /// Keys that wait to be worked on now.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.inner().ready.len()
+        self.inner().ready()
     }
 
     /// Whether nothing waits to be worked on now.
@@ -137,12 +145,25 @@ impl Inner {
         if self.running.contains(&key) {
             self.again.insert(key);
         } else if self.waiting.insert(key.clone()) {
-            self.ready.push_back(key);
+            match key {
+                Key::Admission(_) => self.decisions.push_back(key),
+                Key::Tenant(_) | Key::Function(_) => self.ready.push_back(key),
+            }
         }
     }
 
+    fn ready(&self) -> usize {
+        self.ready.len() + self.decisions.len()
+    }
+
     fn start(&mut self) -> Option<Key> {
-        let key = self.ready.pop_front()?;
+        let key = if self.decided < DECISIONS_IN_A_ROW || self.ready.is_empty() {
+            self.decisions.pop_front().or_else(|| self.ready.pop_front())
+        } else {
+            self.ready.pop_front()
+        };
+        let key = key?;
+        self.decided = if matches!(key, Key::Admission(_)) { self.decided.saturating_add(1) } else { 0 };
         self.waiting.remove(&key);
         if let Some(at) = self.due_of.remove(&key) {
             self.due.remove(&at);
@@ -202,6 +223,22 @@ mod tests {
         assert!(queue.is_empty(), "not while it runs");
         queue.done(&key("a"), Next::Settled);
         assert_eq!(queue.take().await, Some(key("a")));
+    }
+
+    #[tokio::test]
+    async fn decisions_come_first_but_not_alone() {
+        let queue = Queue::default();
+        let decision = |i: u32| Key::Admission(i.to_string());
+        for i in 0..6 {
+            queue.add(key(&i.to_string()));
+            queue.add(decision(i));
+        }
+        assert_eq!(queue.len(), 12);
+        let mut order = Vec::new();
+        for _ in 0..8 {
+            order.push(matches!(queue.take().await, Some(Key::Admission(_))));
+        }
+        assert_eq!(order, [true, true, true, true, false, true, true, false]);
     }
 
     /// Seconds until the key is due.

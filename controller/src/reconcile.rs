@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::Client;
 
 use crate::admission::cover::Reader;
+use crate::admission::quiet::Quiet;
 use crate::admission::{self, AdmissionError};
 use crate::apply::{Applier, ApplyError};
 use crate::desired::Surroundings;
@@ -45,6 +46,8 @@ pub struct Context {
     pub tenure: Tenure,
     /// How long one that waits for quota may be passed by smaller ones.
     pub max_pass: Duration,
+    /// Since when nothing is left of functions whose end is marked.
+    pub quiet: Quiet,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }

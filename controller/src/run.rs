@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use crate::admin::{self, Admin};
 use crate::admission::cover::Reader;
+use crate::admission::quiet::Quiet;
 use crate::apply::Applier;
 use crate::cidr::Cidr;
 use crate::config::{Config, NetworkConfig};
@@ -93,6 +94,7 @@ pub async fn run(config: Config, client: Client, stop: impl Future<Output = ()>)
                 epoch,
                 tenure,
                 max_pass,
+                quiet: Quiet::default(),
                 metrics,
             });
             for _ in 0..config.work.concurrency {

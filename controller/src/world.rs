@@ -187,8 +187,16 @@ impl World {
     pub fn functions(&self, change: Change<FunctionView>) {
         let mut tables = self.tables();
         for name in tables.functions.change_named(change) {
-            if tables.functions.get(&name).is_none() {
-                tables.told.remove(&name);
+            match tables.functions.get(&name) {
+                None => drop(tables.told.remove(&name)),
+                Some(seen) => {
+                    let decided = tables.told(&name).map(|told| told.generation);
+                    if let Key::Tenant(id) = &seen.group
+                        && decided != u64::try_from(seen.view.generation).ok()
+                    {
+                        self.queue.add(Key::Admission(id.clone()));
+                    }
+                }
             }
             self.queue.add(Key::Function(name));
         }

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use controller::admission::cover::Reader;
+use controller::admission::quiet::Quiet;
 use controller::apply::Applier;
 use controller::desired::Surroundings;
 use controller::events::Events;
@@ -109,6 +110,7 @@ fn context(client: Client, world: &Arc<World>) -> Context {
         epoch: 1,
         tenure: Tenure::new(std::time::Duration::from_secs(3600)),
         max_pass: std::time::Duration::from_secs(60),
+        quiet: Quiet::default(),
         metrics: Arc::default(),
     }
 }

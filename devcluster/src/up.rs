@@ -50,9 +50,6 @@ pub struct PlatformWish {
     pub admin_port: u16,
 }
 
-/// The profile that the gateway and the controller are built with: optimised, and without what makes a release slow to
-/// build.
-const PROFILE: &str = "up";
 /// How often a starting supervisor is asked how far it is.
 const POLL: Duration = Duration::from_millis(100);
 /// How long an ended supervisor's processes may take to be gone.
@@ -120,10 +117,10 @@ fn lock(data: &Path) -> Result<File> {
 fn build_platform() -> Result<PathBuf> {
     println!("Building the gateway and the controller: some minutes the first time");
     let mut command = Command::new("cargo");
-    command.current_dir(root()).args(["build", "--profile", PROFILE]);
+    command.current_dir(root()).args(["build", "--release"]);
     let packages = ["eventflow-gateway", "eventflow-controller", "eventflow-policy-build"];
     run_shown(command.args(packages.iter().flat_map(|package| ["--package", package])).arg("--bins"))?;
-    let programs = root().join("target").join(PROFILE);
+    let programs = root().join("target/release");
     build_policies(&programs);
     Ok(programs)
 }

@@ -73,17 +73,19 @@ async fn nobody_sees_another_tenants_things() {
         }
     }
     let after = app.get(&owner, "/v1/functions/secret-thing").await;
-    assert_eq!((after.json()["image"].as_str(), after.header("etag")), (Some("secret:1"), mine.header("etag")));
+    let (after, mine) = (after.json(), mine.json());
+    assert_eq!((&after["id"], &after["generation"], &after["image"]), (&mine["id"], &json!(1), &json!("secret:1")));
 }
 
 /// How to call a route of operators, where `{id}` and `{name}` are things that exist.
 fn operators_call_of(method: &Method, pattern: &str, tenant: &str) -> Option<(String, Value)> {
-    let path = pattern.replace("{id}", tenant).replace("{name}", "free");
+    let path = pattern.replace("{id}", tenant).replace("{name}", "free").replace("{binding}", "any");
     let body = match (method.as_str(), pattern) {
         ("GET", "/v1/tenants" | "/v1/tenants/{id}" | "/v1/tiers" | "/v1/tiers/{name}") => Value::Null,
         ("POST", "/v1/tenants") => json!({"id": "made-by-nobody", "tier": "free"}),
         ("PATCH", "/v1/tenants/{id}") => json!({"suspended": true}),
         ("PUT", "/v1/tiers/{name}") => json!({}),
+        (_, policies) if policies.starts_with("/v1/polic") => json!({}),
         _ => return None,
     };
     Some((path, body))
@@ -125,19 +127,4 @@ async fn public_routes_are_these() {
         .map(|route| format!("{} {}", route.method.as_ref().map_or("ANY", Method::as_str), route.pattern))
         .collect();
     assert_eq!(public, ["GET /healthz", "GET /readyz", "POST /auth/token"]);
-}
-
-#[tokio::test]
-async fn operators_routes_are_closed_to_tenants() {
-    let app = TestApp::start().await;
-    let owner = app.token_of("owner", &["owner"]).await.json()["token"].as_str().unwrap().to_owned();
-    for route in ROUTES.iter().filter(|route| matches!(route.access, Access::Operator(_))) {
-        let method = route.method.clone().unwrap_or(Method::POST);
-        let what = format!("{method} {}", route.pattern);
-        let path = route.pattern.replace("{name}", "x").replace("{id}", "x").replace("{binding}", "x");
-        let reply = app.call(method.clone(), &path, "", Value::Null, &[]).await;
-        assert_eq!(reply.problem(), "unauthenticated", "{what}");
-        let reply = app.call(method.clone(), &path, &owner, Value::Null, &[]).await;
-        assert_eq!((reply.status, reply.problem().as_str()), (StatusCode::FORBIDDEN, "forbidden"), "{what}");
-    }
 }

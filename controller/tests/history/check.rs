@@ -6,7 +6,7 @@ use quota::ledger::Ledger;
 use quota::uid::Uid;
 use quota::vector::Vector;
 
-use crate::record::{Event, Told};
+use crate::record::{Charge, Event, Told};
 
 /// What was there at a version.
 #[derive(Default)]
@@ -15,7 +15,9 @@ struct State {
     /// The ledger before the one there is, or before it was lost.
     before: Option<Ledger>,
     deployments: HashMap<String, (Uid, Vector)>,
-    pods: HashMap<String, (Uid, Vector)>,
+    sets: HashSet<String>,
+    /// Each pod, and whether its ReplicaSet was gone already when it was made.
+    pods: HashMap<String, (Charge, bool)>,
     functions: HashMap<String, Told>,
     /// Functions that were known to wait before others were made: whoever came later must not go first.
     first: BTreeMap<Uid, HashSet<Uid>>,
@@ -28,6 +30,9 @@ pub struct Account {
     pub admissions: usize,
     pub releases: usize,
     pub waited: usize,
+    /// Versions with pods that nothing is reserved for, since a ReplicaSet controller that was far behind made them of a
+    /// ReplicaSet that was long gone. The garbage collector takes them, and the ResourceQuota bounds them.
+    pub strays: usize,
 }
 
 /// Goes through a history; `equal` says that all functions ask for the same, so that nobody may pass anybody.
@@ -42,10 +47,11 @@ pub fn check(events: &[(u64, Event)], equal: bool) -> Account {
             Event::Ledger(Some(next)) => state.ledger_written(*version, next, equal, &mut account),
             Event::Ledger(None) => state.ledger = None,
             Event::Deployment(name, there) => put(&mut state.deployments, name, there),
-            Event::Pod(name, there) => put(&mut state.pods, name, there),
+            Event::Set(uid, there) => state.set(uid, there),
+            Event::Pod(name, there) => state.pod(name, there),
             Event::Function(name, there) => state.function(name, there, &mut account),
         }
-        state.check(*version);
+        state.check(*version, &mut account);
     }
     account
 }
@@ -58,6 +64,24 @@ fn put<V>(map: &mut HashMap<String, V>, name: String, there: Option<V>) {
 }
 
 impl State {
+    fn set(&mut self, uid: String, there: bool) {
+        if there {
+            self.sets.insert(uid);
+        } else {
+            self.sets.remove(&uid);
+        }
+    }
+
+    fn pod(&mut self, name: String, there: Option<Charge>) {
+        // One that was there before its ReplicaSet went is none.
+        let known = self.pods.get(&name).map(|(_, stray)| *stray);
+        let there = there.map(|pod| {
+            let stray = known.unwrap_or(!self.sets.contains(&pod.set));
+            (pod, stray)
+        });
+        put(&mut self.pods, name, there);
+    }
+
     fn function(&mut self, name: String, there: Option<Told>, account: &mut Account) {
         if let Some(told) = there {
             let known = self.functions.get(&name).filter(|known| known.uid == told.uid);
@@ -98,21 +122,30 @@ impl State {
         }
     }
 
-    fn check(&self, version: u64) {
+    fn check(&self, version: u64, account: &mut Account) {
         // While it is lost nobody knows; what runs was reserved by the one before.
         let Some(ledger) = &self.ledger else { return };
         for (name, (uid, charge)) in &self.deployments {
             let held = ledger.held(*uid);
             assert!(charge.fits_within(&held), "at {version}: {name} may charge {charge:?}, {held:?} is reserved");
         }
-        let mut pods: HashMap<Uid, Vector> = HashMap::new();
-        for (uid, charge) in self.pods.values() {
-            let sum = pods.entry(*uid).or_default();
-            *sum = sum.checked_add(charge).unwrap();
-        }
-        for (uid, charge) in pods {
-            let held = ledger.held(uid);
+        for (uid, charge) in self.charges(true) {
+            if charge.fits_within(&ledger.held(uid)) {
+                continue;
+            }
+            account.strays += 1;
+            let (charge, held) = (self.charges(false).remove(&uid).unwrap_or(Vector::ZERO), ledger.held(uid));
             assert!(charge.fits_within(&held), "at {version}: pods of {uid} charge {charge:?}, {held:?} is reserved");
         }
+    }
+
+    /// What the pods of each function charge, with or without strays.
+    fn charges(&self, strays: bool) -> HashMap<Uid, Vector> {
+        let mut charges: HashMap<Uid, Vector> = HashMap::new();
+        for (pod, _) in self.pods.values().filter(|(_, stray)| strays || !stray) {
+            let sum = charges.entry(pod.function).or_default();
+            *sum = sum.checked_add(&pod.vector).unwrap();
+        }
+        charges
     }
 }

@@ -1,6 +1,6 @@
-//! Controllers as processes of their own, which can be paused and killed.
+//! Controllers as processes of their own, which can be paused and killed, and an API server that can be restarted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use devcluster::TestCluster;
@@ -82,4 +82,49 @@ impl Drop for Crew {
             drop(std::fs::remove_dir_all(&self.logs));
         }
     }
+}
+
+/// Kills the API server of the cluster this runs in and starts it again, without its watch cache: a new one knows
+/// nothing of what was before, and would make every watch list anew and miss what happened meanwhile; the store behind
+/// it gives whoever recorded the rest, version by version. It stays for the tests that follow, and ends with the
+/// namespaces of `devcluster run`.
+pub async fn restart_api_server() {
+    let address = TestCluster::attach().unwrap().api_server_address().unwrap();
+    let (pid, arguments) = api_server(&address);
+    let killed = Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+    assert!(killed.success());
+    let serves = || std::net::TcpStream::connect(&address).is_ok();
+    eventually("the API server is gone", async || (!serves()).then_some(())).await;
+    let log = std::fs::File::create(std::env::temp_dir().join("eventflow-history-api-server.log")).unwrap();
+    let mut command = Command::new(&arguments[0]);
+    command
+        .args(&arguments[1..])
+        .arg("--watch-cache=false")
+        .stdin(Stdio::null())
+        .stderr(log.try_clone().unwrap())
+        .stdout(log);
+    let mut started: Option<Child> = None;
+    eventually("the API server serves again", async || {
+        // Its port is free only once the last thread of the old one is gone.
+        if started.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some()) {
+            started = Some(command.spawn().unwrap());
+        }
+        serves().then_some(())
+    })
+    .await;
+}
+
+/// The process that serves the cluster of this test, as it was started: visible within the run that started it.
+fn api_server(address: &str) -> (u32, Vec<String>) {
+    let flag = format!("--secure-port={}", address.rsplit(':').next().unwrap());
+    let processes = std::fs::read_dir(Path::new("/proc")).unwrap().flatten();
+    let arguments = |entry: &std::fs::DirEntry| {
+        let text = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        text.split('\0').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut found = processes.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, arguments(&entry))));
+    let ours = |(_, arguments): &(u32, Vec<String>)| {
+        arguments.first().is_some_and(|program| program.ends_with("kube-apiserver")) && arguments.contains(&flag)
+    };
+    found.find(ours).expect("this runs in the process namespace of its own cluster")
 }

@@ -1,5 +1,5 @@
 //! The promises of admission, checked at every version of everything in a tenant's namespace, while fifty writers
-//! create, scale and delete and something goes badly wrong: controllers paused and killed,
+//! create, scale and delete and something goes badly wrong: controllers paused and killed, an API server restarted,
 //! objects deleted by hand. There is no kubelet, so pods are charged and never run; what a roll-out does to pods is
 //! the Deployment controller's and not checked here.
 
@@ -40,8 +40,10 @@ use tokio::task::JoinSet;
 static ONE: Mutex<()> = Mutex::const_new(());
 
 const WRITERS: usize = 50;
-/// Functions each of them makes, one after the other.
-const EACH: usize = 4;
+/// Functions that each of them makes, one after the other.
+const FEW: usize = 4;
+/// Enough to go on for well over half a minute.
+const MANY: usize = 16;
 
 /// A tenant with room for 2 CPU, writers, and what goes wrong meanwhile.
 struct Story {
@@ -55,7 +57,7 @@ struct Story {
 }
 
 impl Story {
-    async fn begin(controllers: usize, equal: bool) -> Self {
+    async fn begin(controllers: usize, each: usize, equal: bool) -> Self {
         let client = client().await;
         install(&client).await;
         let crew = Crew::start(&client, controllers).await;
@@ -64,7 +66,7 @@ impl Story {
         let recording = Recording::start(&client, &namespace);
         let (mut writers, writing) = (JoinSet::new(), Arc::new(AtomicUsize::new(WRITERS)));
         for writer in 0..WRITERS {
-            let (write, writing) = (write(client.clone(), namespace.clone(), writer, equal), writing.clone());
+            let (write, writing) = (write(client.clone(), namespace.clone(), (writer, each), equal), writing.clone());
             writers.spawn(async move {
                 write.await;
                 writing.fetch_sub(1, Ordering::SeqCst);
@@ -174,9 +176,9 @@ fn admitted(function: &Function) -> Option<bool> {
 }
 
 /// Makes functions, changes their size, deletes them; the last one stays. Goes on whatever fails.
-async fn write(client: Client, namespace: String, writer: usize, equal: bool) {
+async fn write(client: Client, namespace: String, (writer, each): (usize, usize), equal: bool) {
     let functions = api::<Function>(&client, &namespace);
-    for i in 0..EACH {
+    for i in 0..each {
         let name = format!("w{writer}-{i}");
         let replicas = if equal { 1 } else { rand::random_range(0..4u32) };
         let cpu = if equal { 200 } else { 50 * rand::random_range(1..5u32) };
@@ -192,7 +194,7 @@ async fn write(client: Client, namespace: String, writer: usize, equal: bool) {
             persist(|| async { functions.patch(&name, &PatchParams::default(), &patch).await.ok() }).await;
             pause(1_500).await;
         }
-        if equal || i + 1 < EACH {
+        if equal || i + 1 < each {
             persist(|| async { done(functions.delete(&name, &DeleteParams::default()).await) }).await;
         }
     }
@@ -225,27 +227,30 @@ async fn pause(most: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_writers_in_one_tenant() {
     let _one = ONE.lock().await;
-    Story::begin(1, false).await.end().await;
+    Story::begin(1, FEW, false).await.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn equals_are_served_in_order() {
     let _one = ONE.lock().await;
-    Story::begin(1, true).await.end().await;
+    Story::begin(1, FEW, true).await.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_was_paused_wakes_up_beside_another() {
     let _one = ONE.lock().await;
-    let mut story = Story::begin(2, false).await;
-    for admissions in [5, 25] {
+    let mut story = Story::begin(2, MANY, false).await;
+    for (admissions, pause) in [(5, Duration::from_secs(30)), (200, Duration::ZERO)] {
         story.admissions(admissions).await;
         let paused = story.crew.leader(None).await;
         story.crew.signal(&paused, "STOP");
+        let wake = tokio::time::Instant::now() + pause;
         let next = story.crew.leader(Some(&paused)).await;
         story.admissions(admissions + 5).await;
+        tokio::time::sleep_until(wake).await;
+        let writing = story.writing.load(Ordering::SeqCst);
         story.crew.signal(&paused, "CONT");
-        println!("{paused} slept while {next} led");
+        println!("{paused} slept while {next} led; {writing} writers go on");
         story.crew.add();
     }
     story.end().await;
@@ -254,7 +259,7 @@ async fn a_leader_that_was_paused_wakes_up_beside_another() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_is_killed_in_the_middle() {
     let _one = ONE.lock().await;
-    let mut story = Story::begin(1, false).await;
+    let mut story = Story::begin(1, FEW, false).await;
     for admissions in [5, 25] {
         story.admissions(admissions).await;
         let leader = story.crew.leader(None).await;
@@ -266,9 +271,20 @@ async fn a_leader_is_killed_in_the_middle() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_server_restarts() {
+    let _one = ONE.lock().await;
+    let mut story = Story::begin(1, FEW, false).await;
+    story.admissions(5).await;
+    crew::restart_api_server().await;
+    // The one there was could not renew its lease in time, and ended.
+    story.crew.add();
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hand_deletes_what_admission_rests_on() {
     let _one = ONE.lock().await;
-    let story = Story::begin(1, false).await;
+    let story = Story::begin(1, FEW, false).await;
     let (ledgers, deployments) =
         (api::<QuotaLedger>(&story.client, &story.namespace), api::<Deployment>(&story.client, &story.namespace));
     for admissions in [5, 15, 30] {

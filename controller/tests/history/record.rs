@@ -11,7 +11,7 @@ use eventflow_api::function::Function;
 use eventflow_api::ledger::QuotaLedger;
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -20,7 +20,7 @@ use quota::packed;
 use quota::uid::Uid;
 use quota::vector::Vector;
 use serde::de::DeserializeOwned;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// What became of something at a version.
 #[derive(Debug, Clone)]
@@ -29,10 +29,22 @@ pub enum Event {
     Ledger(Option<Ledger>),
     /// What a Deployment of that name may charge, for which function; nothing once it is gone.
     Deployment(String, Option<(Uid, Vector)>),
-    /// What a pod of that name charges, for which function; nothing once it is gone or going.
-    Pod(String, Option<(Uid, Vector)>),
+    /// A ReplicaSet of that uid is there, or is not any more.
+    Set(String, bool),
+    /// What a pod of that name charges; nothing once it is gone or going.
+    Pod(String, Option<Charge>),
     /// A function; nothing once it is gone.
     Function(String, Option<Told>),
+}
+
+/// What matters of a pod.
+#[derive(Debug, Clone)]
+pub struct Charge {
+    /// The function whose it is.
+    pub function: Uid,
+    /// Uid of the ReplicaSet that made it.
+    pub set: String,
+    pub vector: Vector,
 }
 
 /// What matters of a function.
@@ -48,18 +60,20 @@ pub struct Told {
 pub struct Recording {
     events: Arc<Mutex<BTreeMap<(u64, String), Event>>>,
     watches: JoinSet<()>,
+    handles: Vec<AbortHandle>,
 }
 
 impl Recording {
     /// Starts to record a namespace.
     pub fn start(client: &Client, namespace: &str) -> Self {
-        let mut recording = Self { events: Arc::default(), watches: JoinSet::new() };
+        let mut recording = Self { events: Arc::default(), watches: JoinSet::new(), handles: Vec::new() };
         recording.follow::<QuotaLedger>(client, namespace, |ledger, there| {
             Event::Ledger(there.then(|| packed::decode(&ledger.spec.packed).ok()).flatten())
         });
         recording.follow::<Deployment>(client, namespace, |deployment, there| {
             Event::Deployment(deployment.name_any(), there.then(|| charge(deployment)).flatten())
         });
+        recording.follow::<ReplicaSet>(client, namespace, |set, there| Event::Set(set.uid().unwrap(), there));
         recording.follow::<Pod>(client, namespace, |pod, there| {
             let there = there && pod.metadata.deletion_timestamp.is_none();
             Event::Pod(pod.name_any(), there.then(|| pod_charge(pod)).flatten())
@@ -80,24 +94,36 @@ impl Recording {
             + 'static,
     {
         let (api, events) = (Api::<K>::namespaced(client.clone(), namespace), self.events.clone());
-        self.watches.spawn(async move {
+        let handle = self.watches.spawn(async move {
             let mut stream = pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
+            let mut lists = 0;
             while let Some(event) = stream.next().await {
                 let (object, there) = match event {
                     Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => (object, true),
                     Ok(watcher::Event::Delete(object)) => (object, false),
+                    Ok(watcher::Event::Init) => {
+                        lists += 1;
+                        // Between two lists versions are missing, and a history with gaps proves nothing.
+                        assert!(lists < 2, "the record of {} has a gap", K::kind(&()));
+                        continue;
+                    }
                     // The API server may be away for a while.
-                    Ok(watcher::Event::Init | watcher::Event::InitDone) | Err(_) => continue,
+                    Ok(watcher::Event::InitDone) | Err(_) => continue,
                 };
                 let version = object.resource_version().unwrap().parse().unwrap();
                 let key = (version, format!("{} {}", K::kind(&()), object.name_any()));
                 events.lock().unwrap().insert(key, read(&object, there));
             }
         });
+        self.handles.push(handle);
     }
 
     /// Everything up to now, oldest first.
+    ///
+    /// # Panics
+    /// If versions were missed.
     pub fn events(&self) -> Vec<(u64, Event)> {
+        assert!(self.handles.iter().all(|watch| !watch.is_finished()), "a watch ended: the record has gaps");
         let events = self.events.lock().unwrap();
         events.iter().map(|((version, _), event)| (*version, event.clone())).collect()
     }
@@ -114,8 +140,9 @@ fn charge(deployment: &Deployment) -> Option<(Uid, Vector)> {
     Some((uid(deployment)?, Vector::of_pod(&resources).checked_mul(most).unwrap()))
 }
 
-fn pod_charge(pod: &Pod) -> Option<(Uid, Vector)> {
-    Some((uid(pod)?, Vector::of_pod(&pod_resources(pod.spec.as_ref()?)?)))
+fn pod_charge(pod: &Pod) -> Option<Charge> {
+    let set = pod.owner_references().first()?.uid.clone();
+    Some(Charge { function: uid(pod)?, set, vector: Vector::of_pod(&pod_resources(pod.spec.as_ref()?)?) })
 }
 
 fn told(function: &Function) -> Option<Told> {

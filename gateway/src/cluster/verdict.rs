@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use eventflow_api::admission::Admission;
 use eventflow_api::condition::{self, Condition, ConditionStatus, ConditionType, Reason};
+use eventflow_api::function::Function;
+use eventflow_api::ledger::LEDGER_NAME;
 use eventflow_api::names::TenantId;
 use eventflow_api::tenant::Tenant as TenantObject;
+use kube::ResourceExt;
 use quota::demand::Demand;
+use quota::packed;
+use quota::vector::Vector;
 use quota::verdict::Verdict;
 
 use super::{Cluster, object};
@@ -33,28 +38,38 @@ impl Cluster {
         tokio::time::timeout(TENANT_WAIT, seen).await.ok().flatten()
     }
 
-    /// Waits for the controller's `Admitted` condition on this generation of the row, at most for `deadline`. That
-    /// the tenant is being set up is no verdict.
-    pub async fn function_verdict(&self, row: &FunctionRow, deadline: Duration) -> Option<Condition> {
-        let mut changes = self.inner.functions.changes();
+    /// The verdict on this generation of the row, with its numbers; waits for it at most for `deadline`. What the
+    /// ledger holds is admitted, and nobody need wait until the function is told so; anything else is the controller's
+    /// word.
+    pub async fn admission(&self, row: &FunctionRow, deadline: Duration) -> Admission {
+        let (mut functions, mut ledgers) = (self.inner.functions.changes(), self.inner.ledgers.changes());
+        let mut known = None;
         let verdict = async {
             loop {
-                if let Some(word) = self.word(row) {
-                    return Some(word);
+                if let Some(reserved) = self.reserved(row, &mut known) {
+                    return Some(Ok(Admission::Admitted { reserved: reserved.amounts() }));
                 }
-                changes.changed().await.ok()?;
+                if let Some(word) = self.word(row) {
+                    return Some(Err(word));
+                }
+                tokio::select! {
+                    changed = functions.changed() => changed.ok()?,
+                    changed = ledgers.changed() => changed.ok()?,
+                }
             }
         };
-        tokio::time::timeout(deadline, verdict).await.ok().flatten()
+        match tokio::time::timeout(deadline, verdict).await.ok().flatten() {
+            Some(Ok(admitted)) => admitted,
+            Some(Err(word)) => self.agreed(row, word).await,
+            None => {
+                let why = "the controller has not decided yet; read the function again in a moment".to_owned();
+                Admission::Undecided { why }
+            }
+        }
     }
 
-    /// The verdict on this generation of the row, with its numbers; waits for the controller's word at most for
-    /// `deadline`.
-    pub async fn admission(&self, row: &FunctionRow, deadline: Duration) -> Admission {
-        let Some(word) = self.function_verdict(row, deadline).await else {
-            let why = "the controller has not decided yet; read the function again in a moment".to_owned();
-            return Admission::Undecided { why };
-        };
+    /// The controller's word with its numbers, once the caches agree with it.
+    async fn agreed(&self, row: &FunctionRow, word: Condition) -> Admission {
         let mut changes = self.inner.ledgers.changes();
         let agreed = async {
             loop {
@@ -67,6 +82,22 @@ impl Cluster {
         };
         let agreed = tokio::time::timeout(AGREE_WAIT, agreed).await.ok().flatten();
         agreed.unwrap_or(Admission::Undecided { why: word.message })
+    }
+
+    /// What the ledger holds for this generation of the row, if that is all it needs. `known` is the version of the
+    /// ledger that did not, so that each is read once.
+    fn reserved(&self, row: &FunctionRow, known: &mut Option<String>) -> Option<Vector> {
+        let function = self.current(row)?;
+        let ledger = self.inner.ledgers.get(&row.tenant.namespace(), LEDGER_NAME)?;
+        let version = ledger.resource_version();
+        if known.is_some() && *known == version {
+            return None;
+        }
+        *known = version;
+        let uid = function.metadata.uid.as_deref()?.parse().ok()?;
+        let generation = u64::try_from(function.metadata.generation?).ok()?;
+        let steady = Demand::of_function(&row.spec.parse().ok()?).steady().ok()?;
+        packed::decode(&ledger.spec.packed).ok()?.covers(uid, generation, &steady).then_some(steady)
     }
 
     /// The controller's word with the caches' numbers, if they agree.
@@ -89,13 +120,18 @@ impl Cluster {
 
     /// The controller's word on this generation of the row, if it has spoken.
     fn word(&self, row: &FunctionRow) -> Option<Condition> {
-        let function = self.inner.functions.get(&row.tenant.namespace(), row.name.as_str())?;
-        if object::function_id(&function) != Some(row.id) || object::generation(&function) < Some(row.generation) {
-            return None;
-        }
+        let function = self.current(row)?;
         let admitted = condition::find(&function.status.as_ref()?.conditions, ConditionType::Admitted)?;
         let transient = matches!(admitted.reason, Reason::TenantNotReady | Reason::Terminating);
         let current = Some(admitted.observed_generation) == function.metadata.generation;
         (current && !transient).then(|| admitted.clone())
+    }
+
+    /// The row's object, if the cache knows this generation of it.
+    fn current(&self, row: &FunctionRow) -> Option<Arc<Function>> {
+        let function = self.inner.functions.get(&row.tenant.namespace(), row.name.as_str())?;
+        let current =
+            object::function_id(&function) == Some(row.id) && object::generation(&function) >= Some(row.generation);
+        current.then_some(function)
     }
 }

@@ -303,22 +303,40 @@ impl TestApp {
 
     /// A developer of a tenant of its own that may use so much; the tenant's id.
     pub async fn tenant_with(&self, quota: Value) -> (String, String) {
+        self.tenant_but(json!({ "quota": quota })).await
+    }
+
+    /// A developer of a tenant of its own, of which an operator changed so much; the tenant's id.
+    pub async fn tenant_but(&self, patch: Value) -> (String, String) {
         let id = format!("t-{}", uuid::Uuid::new_v4().simple());
         let token = self.tenant_named(&id).await;
-        let patch = json!({ "quota": quota });
         let reply = self.call(Method::PATCH, &format!("/v1/tenants/{id}"), &self.operator().await, patch, &[]).await;
         assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+        let tenant: Api<Tenant> = Api::all(self.kube.clone());
+        let changed = tenant.get(&id).await.unwrap().metadata.generation;
+        eventually("the gateway has seen the change", async || {
+            self.app.cluster.tenant(&id.parse().unwrap()).is_some_and(|tenant| tenant.metadata.generation >= changed)
+        })
+        .await;
         (token, id)
     }
 
     /// Waits until the controller has set a tenant up, and the gateway has seen it.
     pub async fn set_up(&self, namespace: &str) {
         let id = namespace.strip_prefix("tenant-").unwrap().parse().unwrap();
-        eventually("the tenant is set up", async || {
-            let status = self.app.cluster.tenant(&id).and_then(|tenant| tenant.status.clone()).unwrap_or_default();
-            find(&status.conditions, ConditionType::Ready).is_some_and(|c| c.status == ConditionStatus::True)
-        })
-        .await;
+        let start = tokio::time::Instant::now();
+        loop {
+            let known = self.app.cluster.tenant(&id);
+            let status = known.as_ref().and_then(|tenant| tenant.status.clone()).unwrap_or_default();
+            if find(&status.conditions, ConditionType::Ready).is_some_and(|c| c.status == ConditionStatus::True) {
+                return;
+            }
+            if start.elapsed() > PATIENCE {
+                let there = Api::<Tenant>::all(self.kube.clone()).get_opt(id.as_str()).await;
+                panic!("{id} is not set up; the gateway knows {known:?}; there is {there:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 

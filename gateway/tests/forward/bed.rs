@@ -31,6 +31,13 @@ impl Bed {
         Self::of(TestApp::start_with(limits()).await).await
     }
 
+    /// As [`Bed::start`], with a tenant of the smallest tier: ten invocations at once, bodies of 1 MiB.
+    pub async fn small() -> Self {
+        let app = TestApp::start_with(limits()).await;
+        let (token, tenant) = app.tenant_but(json!({"tier": "free"})).await;
+        Self { app, token, tenant }
+    }
+
     pub async fn of(app: TestApp) -> Self {
         let token = app.tenant().await;
         let tenant = app.get(&token, "/v1/me").await.json()["tenant"].as_str().unwrap().to_owned();

@@ -37,9 +37,8 @@ async fn what_cannot_be_called_says_why() {
 
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused() {
-    let (bed, pod) = (Bed::start().await, Pod::echo().await);
+    let (bed, pod) = (Bed::small().await, Pod::echo().await);
     bed.function("hello", json!({}), &[&pod]).await;
-    // Without a tier, 1 MiB: see the allowance for an unknown tier.
     let head = "POST /v1/functions/hello/http/ HTTP/1.1\nhost: x\nauthorization: Bearer TOKEN\nconnection: close\n";
     let mut announced = bed.raw(&format!("{head}content-length: 1048577\n\n"), b"").await;
     let answer = timeout(PATIENCE, announced.rest()).await.unwrap();
@@ -60,11 +59,10 @@ async fn a_body_that_is_too_large_is_refused() {
 
 #[tokio::test]
 async fn a_tenant_has_so_many_invocations_and_others_have_theirs() {
-    let (bed, pod) = (Bed::start().await, Pod::silent().await);
+    let (bed, pod) = (Bed::small().await, Pod::silent().await);
     bed.function("hello", json!({}), &[&pod]).await;
     let head = "GET /v1/functions/hello/http/ HTTP/1.1\nhost: x\nauthorization: Bearer TOKEN\n\n";
     let mut callers = Vec::new();
-    // Without a tier, ten.
     for _ in 0..10 {
         callers.push(bed.raw(head, b"").await);
     }

@@ -112,7 +112,7 @@ async fn shipped_policies_are_bound_once() {
     })
     .await;
     operator.settled().await;
-    let tenant = app.tenant().await;
+    let (tenant, _) = app.tenant_but(json!({"tier": "free"})).await;
     let body = json!({"name": "f", "image": "i:1", "replicas": 7});
     assert_eq!(app.post(&tenant, "/v1/functions", body).await.problem(), "policy-denied");
 

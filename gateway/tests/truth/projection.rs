@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use eventflow_api::condition::{ConditionStatus, ConditionType};
+use eventflow_api::admission::Admission;
 use eventflow_api::function::Function;
 use eventflow_api::labels;
 use gateway::cluster::Applied;
@@ -52,14 +52,14 @@ async fn a_create_is_applied_marked_and_seen() {
     // The controller's word arrives by the watch.
     let verdict = {
         let (cluster, row) = (scene.gateway.cluster.clone(), row.clone());
-        tokio::spawn(async move { cluster.function_verdict(&row, Duration::from_secs(15)).await })
+        tokio::spawn(async move { cluster.admission(&row, Duration::from_secs(15)).await })
     };
     let status = json!({ "status": { "phase": "Running", "replicas": 1, "conditions": [{
         "type": "Admitted", "status": "True", "reason": "Admitted", "message": "", "observedGeneration": 1,
         "lastTransitionTime": "2026-01-01T00:00:00Z" }] } });
     scene.functions().patch_status("f", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-    let verdict = verdict.await.unwrap().unwrap();
-    assert_eq!((verdict.type_, verdict.status), (ConditionType::Admitted, ConditionStatus::True));
+    let verdict = verdict.await.unwrap();
+    assert!(matches!(verdict, Admission::Admitted { .. }), "{verdict:?}");
     let cluster = &scene.gateway.cluster;
     let seen = eventually("the status is seen", || async {
         cluster.function_status(&scene.tenant, &name("f"), &row.id).filter(|status| status.replicas == 1)
