@@ -28,11 +28,15 @@ struct Said {
 
 impl User {
     fn new(name: &str) -> Self {
+        Self::with_roles(name, "developer")
+    }
+
+    fn with_roles(name: &str, roles: &str) -> Self {
         let platform = Platform::shared();
         let folder = platform.logs.join(format!("cli-{name}"));
         std::fs::create_dir_all(&folder).expect("a folder");
         let user = Self { platform, folder };
-        user.run(&["login", "--url", platform.base(), "--user", name]).ends(0);
+        user.run(&["login", "--url", platform.base(), "--user", name, "--role", roles]).ends(0);
         user
     }
 
@@ -161,6 +165,40 @@ fn what_waits_is_not_called_done() {
     second.tells(&["queued: ", "second is not there after 8s", "eventflow describe second"]);
     user.run(&["delete", "first", "--yes"]).ends(0);
     user.run(&["deploy", "second"]).ends(0).tells(&["second unchanged"]);
+}
+
+#[test]
+fn operators_govern_and_tenants_are_told() {
+    let (user, operator) = (User::new("cli-governed"), User::with_roles("cli-operator", "operator"));
+    user.run(&["tenant", "list"]).ends(3).tells(&["(forbidden)"]);
+    // The first call of a tenant makes its object, a moment later.
+    let made = ["wait", "--for=create", "tenant/cli-governed", "--timeout=60s"];
+    user.platform.kubectl(&made);
+    operator.run(&["tenant", "set", "cli-governed", "--quota", "cpuRequests=1"]).ends(0);
+    let of = |args: &[&str]| operator.run(args).ends(0).out;
+    let tenant: Value = serde_json::from_str(&of(&["tenant", "get", "cli-governed", "-o", "json"])).expect("JSON");
+    assert_eq!(tenant["quota"], serde_json::json!({"cpuRequests": "1"}));
+    assert!(of(&["tenant", "list"]).contains("cli-governed"));
+    let tier = of(&["tier", "get", "free", "-o", "yaml"]).replace("name: free", "name: cli-small");
+    operator.run_with_input(&["tier", "set", "cli-small", "-f", "-"], &tier).ends(0);
+    assert!(of(&["tier", "list", "-o", "name"]).lines().any(|name| name == "cli-small"));
+
+    let image = user.platform.image("pause:v1");
+    let deploy = |name: &str, cpu: &str, more: &[&str]| {
+        let args = ["deploy", name, "--image", &image, "--cpu-request", cpu, "--cpu-limit", "1", "--timeout", "60s"];
+        user.run(&[&args[..], more].concat())
+    };
+    deploy("first", "600m", &[]).ends(0);
+    deploy("second", "500m", &["--no-wait"]).ends(0);
+    let quota = user.run(&["quota"]).ends(0).out;
+    assert!(quota.contains("Tier pro") && quota.contains("1       second   cpuRequests 100m"), "{quota}");
+    let why = user.run(&["explain", "second"]).ends(0).out;
+    assert!(why.starts_with("second is Queued: ") && why.contains("held by first"), "{why}");
+
+    operator.run(&["tenant", "suspend", "cli-governed"]).ends(0);
+    deploy("third", "100m", &[]).ends(5).tells(&["(tenant-suspended)"]);
+    operator.run(&["tenant", "resume", "cli-governed"]).ends(0);
+    user.run(&["delete", "first", "second", "--yes"]).ends(0);
 }
 
 #[test]

@@ -271,7 +271,7 @@ async fn ensure(cluster: &Cluster, issuer: &str, claim: &TenantClaim, id: &Tenan
         Ok(()) => Ok(()),
         Err(error @ ClusterError::Unavailable(_)) => {
             let error = crate::error::chain(&error);
-            tracing::warn!(tenant.id = %id, error, "The tenant's object cannot be made yet.");
+            tracing::warn!(tenant.id = %id, error, "The tenant's object cannot be made yet; it is tried again.");
             Ok(())
         }
         Err(error) => Err(AuthError::Cluster(error)),

@@ -101,6 +101,8 @@ struct Inner {
     due: Notify,
     /// Tenants whose object was made here and may not have come by the watch yet.
     ensured: moka::sync::Cache<TenantId, ()>,
+    /// Tenants whose object could not be made yet, which is tried again.
+    owed: moka::sync::Cache<TenantId, ()>,
     /// Tenants that called lately: the adopter looked at their functions once, now that they are known.
     greeted: moka::sync::Cache<TenantId, ()>,
 }
@@ -127,6 +129,7 @@ impl Cluster {
             desk: Desk::default(),
             due: Notify::new(),
             ensured: remember(30),
+            owed: remember(3_600),
             greeted: remember(3_600),
         });
         let mut tasks = JoinSet::new();
@@ -187,12 +190,16 @@ impl Cluster {
     }
 
     /// Makes sure that the Tenant object exists and belongs to this claim of this issuer; no call when the watch
-    /// cache says so already.
+    /// cache says so already. While the API server is away this goes on by itself.
     ///
     /// # Errors
     /// See [`ClusterError`].
     pub async fn tenant_ensure(&self, issuer: &str, claim: &TenantClaim, id: &TenantId) -> Result<(), ClusterError> {
-        tenants::ensure(&self.inner, issuer, claim, id).await
+        let made = tenants::ensure(&self.inner, issuer, claim, id).await;
+        if let Err(ClusterError::Unavailable(_)) = &made {
+            tenants::ensure_later(&self.inner, issuer, claim, id);
+        }
+        made
     }
 
     /// The Tenant object, from the watch cache.

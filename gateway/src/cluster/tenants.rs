@@ -1,5 +1,6 @@
 //! Tenant objects on first use: made with their owner, never taken from another. The controller does the rest.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventflow_api::labels::GATEWAY_MANAGER;
@@ -13,6 +14,11 @@ use super::Inner;
 
 /// Longest wait for the API server.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Wait before the object of a tenant is tried again; doubles with every failure.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait.
+const RETRY_LAST: Duration = Duration::from_secs(30);
 
 /// Why a tenant cannot be set up in the cluster.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +65,33 @@ pub(super) async fn ensure(
         Err(elapsed) => return Err(ClusterError::Unavailable(elapsed.into())),
     }
     Ok(())
+}
+
+/// Goes on trying until the object is made, or turns out to be somebody else's. Otherwise a tenant that called once
+/// while the API server was slow and then only reads would never have one. A process that ends leaves that to the next
+/// call.
+pub(super) fn ensure_later(inner: &Arc<Inner>, issuer: &str, claim: &TenantClaim, id: &TenantId) {
+    if !inner.owed.entry(id.clone()).or_insert(()).is_fresh() {
+        return;
+    }
+    let (inner, issuer, claim, id) = (inner.clone(), issuer.to_owned(), claim.clone(), id.clone());
+    tokio::spawn(async move {
+        let mut wait = RETRY_FIRST;
+        loop {
+            tokio::time::sleep(wait.mul_f64(rand::random_range(0.8..1.2))).await;
+            wait = wait.saturating_mul(2).min(RETRY_LAST);
+            match ensure(&inner, &issuer, &claim, &id).await {
+                Err(ClusterError::Unavailable(_)) => {}
+                Ok(()) => break,
+                Err(error) => {
+                    let error = crate::error::chain(&error);
+                    tracing::warn!(tenant.id = %id, error, "The tenant's object cannot be made.");
+                    break;
+                }
+            }
+        }
+        inner.owed.invalidate(&id);
+    });
 }
 
 async fn make(inner: &Inner, owner: &TenantOwner, id: &TenantId) -> Result<(), ClusterError> {

@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 
+use devcluster::{Proxy, TestCluster};
 use http::StatusCode;
 use serde_json::json;
 
@@ -78,4 +79,21 @@ async fn the_body_is_read_strictly() {
     }
     let reply = app.post("", "/auth/token", json!({"user_id": "a", "roles": ["root"]})).await;
     assert_eq!(reply.problem(), "malformed-request");
+}
+
+#[tokio::test]
+async fn a_tenant_that_came_while_the_cluster_was_away_is_set_up_all_the_same() {
+    let cluster = TestCluster::attach().unwrap();
+    let api_server = Proxy::start(&cluster.api_server_address().unwrap()).unwrap();
+    let database = Proxy::start(cluster.database_address()).unwrap();
+    let app = TestApp::start_behind(&api_server, &database).await;
+    api_server.cut();
+    let reply = app.token_of(&format!("t-{}", uuid::Uuid::new_v4().simple()), &[]).await;
+    assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+    let reply = reply.json();
+    // It only reads, and reads never wait for the cluster.
+    let me = app.get(reply["token"].as_str().unwrap(), "/v1/me").await;
+    assert_eq!(me.status, StatusCode::OK, "{me:?}");
+    api_server.restore();
+    app.set_up(reply["namespace"].as_str().unwrap()).await;
 }
