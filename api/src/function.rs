@@ -253,14 +253,14 @@ fn saturate(n: i64) -> i32 {
     n.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
 }
 
-fn within(field: &str, value: i64, min: i64, max: i64, violations: &mut Vec<Violation>) -> u32 {
+pub(crate) fn within(field: &str, value: i64, min: i64, max: i64, violations: &mut Vec<Violation>) -> u32 {
     if value < min || value > max {
         violations.push(Violation::new(field, ViolationCode::Range, format!("must be between {min} and {max}")));
     }
     value.clamp(min, max) as u32
 }
 
-fn check_words(field: &str, words: &[String], violations: &mut Vec<Violation>) {
+pub(crate) fn check_words(field: &str, words: &[String], violations: &mut Vec<Violation>) {
     if words.len() > WORDS_MAX {
         violations.push(Violation::new(field, ViolationCode::Range, format!("must have at most {WORDS_MAX} entries")));
     }
@@ -274,7 +274,7 @@ fn check_words(field: &str, words: &[String], violations: &mut Vec<Violation>) {
     }
 }
 
-fn parse_env(env: &BTreeMap<String, String>, violations: &mut Vec<Violation>) -> BTreeMap<EnvName, String> {
+pub(crate) fn parse_env(env: &BTreeMap<String, String>, violations: &mut Vec<Violation>) -> BTreeMap<EnvName, String> {
     if env.len() > ENV_MAX {
         violations.push(Violation::new("env", ViolationCode::Range, format!("must have at most {ENV_MAX} entries")));
     }

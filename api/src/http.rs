@@ -9,6 +9,8 @@ use crate::function::{FunctionSpec, FunctionStatus, ValidSpec};
 use crate::names::{FunctionName, TenantId};
 use crate::violation::{Fields, Violation, ViolationCode};
 
+/// Runs of functions.
+pub mod invocations;
 /// The tenant's quota, and why a function is in the state it is in.
 pub mod quota;
 /// Tenants, for operators.
@@ -216,7 +218,8 @@ pub struct AuditEntry {
     pub at: String,
     /// The caller's subject, or the field manager of a change made in the cluster.
     pub actor: String,
-    /// `function.create`, `function.update`, `function.delete`, `function.adopt`; of operators `tenant.create`,
+    /// `function.create`, `function.update`, `function.delete`, `function.adopt`, `invocation.create`,
+    /// `invocation.cancel`; of operators `tenant.create`,
     /// `tenant.update`, `tier.create`, `tier.update`, written before the deed, and each of these with `.failed` added
     /// if it was not done after all.
     pub action: String,

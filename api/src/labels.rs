@@ -17,6 +17,10 @@ pub const APP: &str = "app";
 pub const APP_VALUE: &str = "eventflow-function";
 /// On a function's objects and pods: the function's name.
 pub const FUNCTION: &str = "function";
+/// Value of [`APP`] on the Job and the pods of a run: another one, since a function's Service must not find them.
+pub const APP_RUN: &str = "eventflow-invocation";
+/// On the Job, the input and the pods of a run: the name of the Invocation.
+pub const INVOCATION: &str = "eventflow.io/invocation";
 /// On the namespace the platform itself runs in; pods there may reach functions.
 pub const PLATFORM: &str = "eventflow.io/platform";
 
@@ -24,6 +28,8 @@ pub const PLATFORM: &str = "eventflow.io/platform";
 pub const GENERATION: &str = "eventflow.io/generation";
 /// Annotation on a Function: the store's id of the function, a UUID.
 pub const FUNCTION_ID: &str = "eventflow.io/function-id";
+/// Annotation on an Invocation: the store's id of the run, a UUID.
+pub const INVOCATION_ID: &str = "eventflow.io/invocation-id";
 /// Annotation on a Function: its place among those of its tenant that wait for quota, from -[`PRIORITY_MAX`] to
 /// [`PRIORITY_MAX`]; higher goes first. Absent or malformed: 0.
 pub const PRIORITY: &str = "eventflow.io/priority";

@@ -16,6 +16,8 @@ pub mod violation;
 pub mod resources;
 /// The Function: its spec, its parsed form, its status.
 pub mod function;
+/// The Invocation: one run of a function.
+pub mod invocation;
 /// Conditions, with their closed sets of types and reasons.
 pub mod condition;
 /// The Tier: what a tenant may use.

@@ -36,6 +36,10 @@ pub enum ProblemCode {
     FunctionNotHttp,
     /// 409: a call with the same idempotency key is under way.
     IdempotencyInFlight,
+    /// 409: the run is over, so it cannot be cancelled.
+    InvocationFinished,
+    /// 409: the run is not over, so it cannot be tried again.
+    InvocationUnfinished,
     /// 409: the policy is in no state for this.
     PolicyState,
     /// 412: the thing was changed meanwhile.
@@ -78,7 +82,7 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// Every code, for documents and tests.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::MalformedRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -91,6 +95,8 @@ impl ProblemCode {
         Self::AlreadyExists,
         Self::FunctionNotHttp,
         Self::IdempotencyInFlight,
+        Self::InvocationFinished,
+        Self::InvocationUnfinished,
         Self::PolicyState,
         Self::PreconditionFailed,
         Self::BodyTooLarge,
@@ -128,6 +134,8 @@ impl ProblemCode {
             Self::AlreadyExists => "already-exists",
             Self::FunctionNotHttp => "function-not-http",
             Self::IdempotencyInFlight => "idempotency-in-flight",
+            Self::InvocationFinished => "invocation-finished",
+            Self::InvocationUnfinished => "invocation-unfinished",
             Self::PolicyState => "policy-state",
             Self::PreconditionFailed => "precondition-failed",
             Self::BodyTooLarge => "body-too-large",

@@ -120,6 +120,14 @@ pub struct TierSpec {
     /// Longest time-out of a function, in seconds.
     #[cfg_attr(feature = "crd", schemars(range(min = 1, max = 86400)))]
     pub max_timeout_seconds: u32,
+    /// How many records of runs each tenant keeps, the newest.
+    #[serde(default = "kept_invocations_default")]
+    #[cfg_attr(feature = "crd", schemars(range(min = 1, max = 1_000_000)))]
+    pub kept_invocations: u32,
+    /// For how many days records of runs are kept.
+    #[serde(default = "kept_invocation_days_default")]
+    #[cfg_attr(feature = "crd", schemars(range(min = 1, max = 3650)))]
+    pub kept_invocation_days: u32,
     /// Pod Security Standard.
     #[serde(default)]
     pub pod_security: PodSecurity,
@@ -132,6 +140,19 @@ pub struct TierSpec {
 pub const REQUEST_BYTES_DEFAULT: u64 = 10 << 20;
 /// Longest body of one invocation's request that a tier may allow: 1 TiB.
 pub const REQUEST_BYTES_MAX: u64 = 1 << 40;
+
+/// Records of runs that are kept when the tier says nothing.
+pub const KEPT_INVOCATIONS_DEFAULT: u32 = 1_000;
+/// For how many days when the tier says nothing.
+pub const KEPT_INVOCATION_DAYS_DEFAULT: u32 = 30;
+
+fn kept_invocations_default() -> u32 {
+    KEPT_INVOCATIONS_DEFAULT
+}
+
+fn kept_invocation_days_default() -> u32 {
+    KEPT_INVOCATION_DAYS_DEFAULT
+}
 
 fn request_bytes_default() -> u64 {
     REQUEST_BYTES_DEFAULT

@@ -89,6 +89,17 @@ impl Fields {
         self.map.remove(field);
     }
 
+    /// Whether the field is there and not `null`.
+    #[must_use]
+    pub fn has(&self, field: &str) -> bool {
+        self.map.get(field).is_some_and(|value| !value.is_null())
+    }
+
+    /// Any JSON, or absent.
+    pub fn any(&mut self, field: &str) -> Option<Value> {
+        self.take(field)
+    }
+
     /// A text that must be there.
     pub fn required_text(&mut self, field: &str) -> String {
         let text = self.text(field);

@@ -20,7 +20,7 @@ Exit codes:
   4    there is no such thing
   5    refused: by quota, policy, limit or suspension
   6    conflict: it exists already, or was changed meanwhile
-  7    the function failed, and its conditions say why; for policy test: a case did
+  7    the function or its run failed, and says why; for policy test: a case did
   8    not in time: still queued or on its way
   9    the platform failed or cannot be reached
   130  interrupted

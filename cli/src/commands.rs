@@ -18,6 +18,8 @@ pub mod look;
 pub mod change;
 /// `delete`.
 pub mod delete;
+/// `invoke`, `invocation`.
+pub mod invoke;
 /// `curl`.
 pub mod curl;
 /// `logs`.
@@ -66,6 +68,11 @@ pub enum Command {
     Resume(change::Resume),
     /// Delete functions.
     Delete(delete::Delete),
+    /// Run a function once, as a job, and wait for its result if you like.
+    Invoke(invoke::Invoke),
+    /// Show runs of functions, end them, start them again.
+    #[command(subcommand, visible_alias = "inv")]
+    Invocation(invoke::Invocation),
     /// Call a function over HTTP, as you.
     Curl(curl::Curl),
     /// Show what a function's pods write, and follow it.
@@ -116,6 +123,8 @@ async fn run_there(session: &Session, command: Command) -> Result<(), CliError> 
         Command::Resume(resume) => resume.run(session).await,
         Command::Delete(delete) => delete.run(session).await,
         Command::Explain(explain) => explain.run(session).await,
+        Command::Invoke(invoke) => invoke.run(session).await,
+        Command::Invocation(invocation) => invocation.run(session).await,
         Command::Curl(curl) => curl.run(session).await,
         Command::Logs(logs) => logs.run(session).await,
         Command::Quota(quota) => quota.run(session).await,

@@ -2,6 +2,8 @@
 
 /// Functions: rows and the long form.
 pub mod function;
+/// Runs of functions.
+pub mod run;
 /// The audit log.
 pub mod audit;
 /// The verdict of quota admission.

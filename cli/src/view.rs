@@ -46,6 +46,48 @@ pub struct Function {
     pub status: Status,
 }
 
+/// A run of a function.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Run {
+    /// Its id.
+    pub id: String,
+    /// The function's name.
+    pub function: String,
+    /// Where it stands.
+    pub phase: String,
+    /// Why it ended as it did.
+    pub reason: String,
+    /// The same for people.
+    pub message: String,
+    /// Times its program was started.
+    pub attempts: i64,
+    /// Exit code of the last attempt.
+    pub exit_code: Option<i64>,
+    /// The run that it repeats.
+    pub retry_of: String,
+    /// RFC 3339, as are the following.
+    pub created_at: String,
+    /// When quota was reserved.
+    pub admitted_at: String,
+    /// When its program was first started.
+    pub started_at: String,
+    /// When it ended.
+    pub finished_at: String,
+    /// Its time in seconds, split.
+    pub timing: BTreeMap<String, i64>,
+    /// The end of its log.
+    pub log_tail: String,
+}
+
+impl Run {
+    /// Reads a document, as far as it can be read.
+    #[must_use]
+    pub fn of(document: &Value) -> Self {
+        serde_json::from_value(document.clone()).unwrap_or_default()
+    }
+}
+
 /// What became of a function.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use crate::queue::Next;
 use crate::reconcile::{Context, ReconcileError};
+use crate::world::Key;
 use crate::world::ledger::see;
-use crate::world::{Key, Name};
 use quota::ledger::{Ledger, Live, Refusal};
 use quota::queue::{Selection, take_while_fits};
 use quota::uid::Uid;
@@ -133,7 +133,7 @@ async fn facts(context: &Context, survey: &Survey) -> Result<Option<Facts>, Reco
             }
         };
     };
-    let gone = gone::functions_of(context, namespace, &survey.orphans).await?;
+    let gone = gone::of(context, namespace, &survey.orphans).await?;
     let nothing_left = gone::entirely(context, namespace, &survey.ending).await?;
     let ended = context.quiet.lasted(namespace, &nothing_left, Instant::now());
     let ending = ended.len() < nothing_left.len();
@@ -234,17 +234,17 @@ fn spec(ledger: &Ledger, queued: i64) -> QuotaLedgerSpec {
 
 /// Tells functions what was decided about them, and the tenant whether it is over its quota.
 fn tell(context: &Context, id: &str, survey: &Survey, plan: &Plan, before: Option<&Ledger>) {
-    let name_of: HashMap<Uid, &Name> = survey.members.iter().map(|m| (m.uid, &m.name)).collect();
-    let named = |uid: Uid| name_of.get(&uid).map(|name| name.name.clone());
+    let name_of: HashMap<Uid, String> = survey.members.iter().map(|m| (m.uid, m.told_as())).collect();
+    let named = |uid: Uid| name_of.get(&uid).cloned();
     for member in &survey.members {
         let (told, label) = decision(member, plan, named);
         let admitted = told.admitted;
-        if context.world.tell(&member.name, told) {
+        if context.world.tell(&member.key, told) {
             context.metrics.admission(label, admitted.then(|| member.waited(survey.now)));
         }
         let held = |ledger: &Ledger| ledger.reservations().get(&member.uid).copied();
         if before.and_then(held) != held(&plan.next) {
-            context.world.queue.add(Key::Function(member.name.clone()));
+            context.world.queue.add(member.key.clone());
         }
     }
     if before.map(Ledger::is_over_quota) != Some(plan.next.is_over_quota()) {

@@ -17,6 +17,8 @@ use crate::world::{Name, World};
 
 /// Deployments, which must not outgrow what is reserved.
 pub mod fenced;
+/// Jobs of runs, which must not start before they are reserved.
+pub mod job;
 
 /// Most differences remembered as not ours to mend.
 const TOLERATED_MAX: usize = 10_000;
@@ -34,6 +36,18 @@ pub enum ApplyError {
         verb: &'static str,
         /// On which kind.
         kind: ChildKind,
+        /// On which object.
+        name: Name,
+        /// What went wrong.
+        source: Box<kube::Error>,
+    },
+    /// The same on an object of a run.
+    #[error("cannot {verb} the {kind} {}/{}", .name.namespace, .name.name)]
+    OfRun {
+        /// What was tried.
+        verb: &'static str,
+        /// On which kind.
+        kind: &'static str,
         /// On which object.
         name: Name,
         /// What went wrong.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 
+use eventflow_api::image::ImageRef;
+
 use crate::cidr::Cidr;
 
 /// Makes the cluster match Tenant, Tier and Function objects.
@@ -44,6 +46,9 @@ pub struct WorkConfig {
     /// Time for which a function that waits for quota may be passed by smaller ones behind it; then it blocks them.
     #[arg(long, env = "EVENTFLOW_MAX_PASS", default_value = "60s", value_parser = humantime::parse_duration)]
     pub max_pass: Duration,
+    /// The image of `ef-run`, which gives runs their input as standard input. Without it they have it as a file alone.
+    #[arg(long, env = "EVENTFLOW_RUNNER_IMAGE")]
+    pub runner_image: Option<ImageRef>,
     /// Longest time that work under way may take at the end.
     #[arg(long, env = "EVENTFLOW_DRAIN_TIMEOUT", default_value = "20s", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,

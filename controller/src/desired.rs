@@ -1,6 +1,7 @@
 //! What should exist for a tenant and for a function. Pure and infallible: what comes in has been validated,
 //! and no module below ever sees a client.
 
+use eventflow_api::image::ImageRef;
 use eventflow_api::labels;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota, Service, ServiceAccount};
@@ -15,6 +16,8 @@ use crate::validate::{ValidFunction, ValidTenant};
 pub mod account;
 /// The Deployment of a function.
 pub mod deployment;
+/// The Job of a run.
+pub mod job;
 /// Defaults for pods that name no requests or limits.
 pub mod limits;
 /// The tenant's namespace.
@@ -26,7 +29,7 @@ pub mod quota;
 /// The Service of a function.
 pub mod service;
 
-/// Label on a function's objects and pods: the function's identity, so that the pods of one that is gone can be
+/// Label on the objects and pods of a function, and of a run: its identity, so that the pods of one that is gone can be
 /// told from those of its namesake.
 pub const UID: &str = "eventflow.io/function-uid";
 
@@ -39,6 +42,8 @@ pub struct Surroundings {
     pub gateways: Vec<Cidr>,
     /// Seconds without progress after which a roll-out counts as failed.
     pub progress_deadline_seconds: i32,
+    /// The image of `ef-run`, which gives runs their standard input.
+    pub runner: Option<ImageRef>,
 }
 
 /// Everything a tenant has.

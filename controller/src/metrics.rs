@@ -98,6 +98,7 @@ impl Metrics {
         let kind = match key {
             Key::Tenant(_) => "tenant",
             Key::Function(_) => "function",
+            Key::Invocation(_) => "invocation",
             Key::Admission(_) => "admission",
         };
         let kind = Kind { kind: kind.to_owned() };

@@ -147,7 +147,7 @@ impl Inner {
         } else if self.waiting.insert(key.clone()) {
             match key {
                 Key::Admission(_) => self.decisions.push_back(key),
-                Key::Tenant(_) | Key::Function(_) => self.ready.push_back(key),
+                Key::Tenant(_) | Key::Function(_) | Key::Invocation(_) => self.ready.push_back(key),
             }
         }
     }

@@ -20,6 +20,8 @@ use crate::world::{Key, Name, World};
 
 /// Functions.
 pub mod function;
+/// Runs.
+pub mod invocation;
 /// Tenants.
 pub mod tenant;
 
@@ -77,6 +79,7 @@ pub async fn reconcile(context: &Context, key: &Key) -> Result<Next, ReconcileEr
     match key {
         Key::Tenant(id) => tenant::reconcile(context, id).await,
         Key::Function(name) => function::reconcile(context, name).await,
+        Key::Invocation(name) => invocation::reconcile(context, name).await,
         Key::Admission(id) => admission::reconcile(context, id).await,
     }
 }

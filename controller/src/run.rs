@@ -135,6 +135,9 @@ async fn work(context: Arc<Context>) {
             Key::Function(name) => {
                 tracing::info_span!("reconcile", namespace = name.namespace, function.name = name.name)
             }
+            Key::Invocation(name) => {
+                tracing::info_span!("reconcile", namespace = name.namespace, invocation.name = name.name)
+            }
         };
         let next = once(&context, &key).instrument(span).await;
         context.world.queue.done(&key, next);
@@ -193,6 +196,7 @@ async fn surroundings(client: &Client, config: &Config) -> Surroundings {
         protected,
         gateways: gateway_cidrs.clone(),
         progress_deadline_seconds: i32::try_from(progress_deadline).unwrap_or(i32::MAX),
+        runner: config.work.runner_image.clone(),
     }
 }
 

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 
 /// The status of a function.
 pub mod function;
+/// The status of a run.
+pub mod invocation;
 /// What is wrong with a pod.
 pub mod pod;
 /// The status of a tenant.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use eventflow_api::condition::Reason;
 use eventflow_api::function::ValidSpec;
+use eventflow_api::invocation::{RunReason, ValidInvocation};
 use eventflow_api::names::{FunctionName, TenantId};
 use eventflow_api::tier::{EgressRule, PodSecurity, TierSpec};
 
 use crate::cidr::Cidr;
-use crate::observe::{ObservedFunction, ObservedTenant};
+use crate::observe::{ObservedFunction, ObservedInvocation, ObservedTenant};
 use crate::world::views::TenantView;
 use quota::vector::Vector;
 
@@ -74,6 +75,65 @@ pub struct ValidFunction {
     pub pod_security: PodSecurity,
     /// Whether a roll-out may start a new pod before it ends an old one.
     pub surge: bool,
+}
+
+/// A run that can be started.
+#[derive(Debug, Clone)]
+pub struct ValidRun {
+    /// Its name.
+    pub name: String,
+    /// The object's identity.
+    pub uid: String,
+    /// The function it is a run of.
+    pub function: ValidFunction,
+    /// What it asks for, but for the input.
+    pub spec: ValidInvocation,
+    /// Whether it has an input.
+    pub has_input: bool,
+    /// The call that asked for it.
+    pub traceparent: Option<String>,
+    /// Why nothing may be reserved for it now, whatever room there is.
+    pub barred: Option<Refusal>,
+}
+
+/// Why a run cannot be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// It may be later.
+    Yet(Refusal),
+    /// It never will.
+    Ever(RunReason, String),
+    /// There is no function of that name.
+    NoFunction(String),
+}
+
+/// What can be made of a run.
+///
+/// # Errors
+/// If it is malformed, or its function cannot be run.
+pub fn invocation(observed: &ObservedInvocation) -> Result<ValidRun, Unfit> {
+    let view = &observed.invocation.view;
+    let spec = view.spec.as_ref().map_err(|e| Unfit::Ever(RunReason::InvalidSpec, e.clone()))?;
+    let Some(of) = observed.function.as_ref().filter(|of| !of.function.view.deleting) else {
+        return Err(Unfit::NoFunction(spec.function.to_string()));
+    };
+    let function = function(of).map_err(|refusal| match refusal.reason {
+        Reason::TenantNotReady => Unfit::Yet(refusal),
+        _ => Unfit::Ever(RunReason::FunctionUnusable, refusal.message),
+    })?;
+    let barred = function.suspension.map(|reason| {
+        let whose = if reason == Reason::TenantSuspended { "the tenant" } else { "the function" };
+        Refusal::new(reason, format!("{whose} is suspended: nothing is started until it is resumed"))
+    });
+    Ok(ValidRun {
+        name: observed.name.clone(),
+        uid: observed.invocation.uid.clone(),
+        function,
+        spec: spec.clone(),
+        has_input: view.has_input,
+        traceparent: view.traceparent.clone(),
+        barred,
+    })
 }
 
 /// What can be made of a tenant.

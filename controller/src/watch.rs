@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventflow_api::function::Function;
+use eventflow_api::invocation::Invocation;
 use eventflow_api::labels;
 use eventflow_api::ledger::QuotaLedger;
 use eventflow_api::tenant::Tenant;
 use eventflow_api::tier::Tier;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, Pod, ResourceQuota, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::{ApiResource, DynamicObject};
@@ -24,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::telemetry::chain;
 use crate::world::child::{Child, see};
 use crate::world::table::Seen;
-use crate::world::{Change, Name, World, ledger, views};
+use crate::world::{Change, Name, World, ledger, run, views};
 
 /// Starts every watch; they end with the returned set.
 #[must_use]
@@ -42,6 +44,16 @@ pub fn start(client: &Client, world: &Arc<World>, metrics: &Arc<Metrics>, timeou
     let to = world.clone();
     let functions = untyped(ApiResource::erase::<Function>(&()));
     set.spawn(source.clone().follow(("Function", functions), all, views::function, move |change| to.functions(change)));
+    let to = world.clone();
+    let invocations = untyped(ApiResource::erase::<Invocation>(&()));
+    let name = ("Invocation", invocations);
+    set.spawn(source.clone().follow(name, String::new(), run::invocation, move |change| to.invocations(change)));
+    let of_runs = format!("{}={},{ours}", labels::APP, labels::APP_RUN);
+    let (to, jobs) = (world.clone(), Api::<Job>::all(client.clone()));
+    let read = |job: Job| run::job(&job);
+    set.spawn(source.clone().follow(("Job", jobs), of_runs.clone(), read, move |change| to.jobs(change)));
+    let (to, pods) = (world.clone(), Api::<Pod>::all(client.clone()));
+    set.spawn(source.clone().follow(("RunPod", pods), of_runs, run::pod, move |change| to.run_pods(change)));
     let to = world.clone();
     let ledgers = untyped(ApiResource::erase::<QuotaLedger>(&()));
     set.spawn(source.clone().follow(("QuotaLedger", ledgers), String::new(), ledger::read, move |c| to.ledgers(c)));

@@ -14,6 +14,8 @@ use crate::validate::TenantContext;
 pub mod child;
 /// Ledgers.
 pub mod ledger;
+/// Runs.
+pub mod run;
 /// One kind's objects, with the order of their versions kept.
 pub mod table;
 /// What is read of custom resources and pods.
@@ -21,6 +23,7 @@ pub mod views;
 
 use child::{Child, ChildKind, ChildView};
 use ledger::LedgerView;
+use run::{InvocationView, JobView, RunPodView};
 use table::{Seen, Table};
 use views::{FunctionView, PodView, TenantView, TierView};
 
@@ -48,6 +51,8 @@ pub enum Key {
     Tenant(String),
     /// A function.
     Function(Name),
+    /// A run.
+    Invocation(Name),
     /// The ledger of a tenant, by the tenant's id.
     Admission(String),
 }
@@ -63,11 +68,17 @@ pub struct Tables {
     pub functions: Table<FunctionView>,
     /// Grouped by function.
     pub pods: Table<PodView>,
+    /// Grouped by tenant of the namespace.
+    pub invocations: Table<InvocationView>,
+    /// Jobs of runs, each in the group of its own run.
+    pub jobs: Table<JobView>,
+    /// Grouped by run.
+    pub run_pods: Table<RunPodView>,
     /// Grouped by tenant.
     pub ledgers: Table<LedgerView>,
     children: [Table<ChildView>; ChildKind::ALL.len()],
-    /// What was last decided about each function.
-    told: HashMap<Name, Told>,
+    /// What was last decided about each function and each run.
+    told: HashMap<Key, Told>,
     /// What functions were last told of each tenant.
     contexts: HashMap<String, TenantContext>,
 }
@@ -108,10 +119,10 @@ impl Tables {
         true
     }
 
-    /// What was last decided about a function.
+    /// What was last decided about a function or a run.
     #[must_use]
-    pub fn told(&self, name: &Name) -> Option<&Told> {
-        self.told.get(name)
+    pub fn told(&self, key: &Key) -> Option<&Told> {
+        self.told.get(key)
     }
 
     /// Whether every kind has been listed once.
@@ -121,6 +132,9 @@ impl Tables {
             && self.tiers.synced()
             && self.functions.synced()
             && self.pods.synced()
+            && self.invocations.synced()
+            && self.jobs.synced()
+            && self.run_pods.synced()
             && self.ledgers.synced()
             && self.children.iter().all(Table::synced)
     }
@@ -187,10 +201,11 @@ impl World {
     pub fn functions(&self, change: Change<FunctionView>) {
         let mut tables = self.tables();
         for name in tables.functions.change_named(change) {
+            let key = Key::Function(name.clone());
             match tables.functions.get(&name) {
-                None => drop(tables.told.remove(&name)),
+                None => drop(tables.told.remove(&key)),
                 Some(seen) => {
-                    let decided = tables.told(&name).map(|told| told.generation);
+                    let decided = tables.told(&key).map(|told| told.generation);
                     if let Key::Tenant(id) = &seen.group
                         && decided != u64::try_from(seen.view.generation).ok()
                     {
@@ -198,7 +213,72 @@ impl World {
                     }
                 }
             }
-            self.queue.add(Key::Function(name));
+            self.tell_runs(&tables, &name);
+            self.queue.add(key);
+        }
+    }
+
+    /// Runs of a function that changed and that did not start yet are of what it is now.
+    fn tell_runs(&self, tables: &Tables, function: &Name) {
+        let Some(tenant) = TenantId::from_namespace(&function.namespace) else { return };
+        for (name, seen) in tables.invocations.members(&Key::Tenant(tenant.into())) {
+            let of_it = seen.view.spec.as_ref().is_ok_and(|spec| spec.function.as_str() == function.name);
+            if of_it && !seen.view.status.phase.is_final() {
+                self.queue.add(Key::Invocation(name));
+            }
+        }
+    }
+
+    /// A change of the runs.
+    pub fn invocations(&self, change: Change<InvocationView>) {
+        let mut tables = self.tables();
+        for name in tables.invocations.change_named(change) {
+            let key = Key::Invocation(name.clone());
+            match tables.invocations.get(&name) {
+                None => drop(tables.told.remove(&key)),
+                // A new one is decided about first.
+                Some(seen) if !seen.view.status.phase.is_final() && tables.told(&key).is_none() => {
+                    if let Key::Tenant(id) = &seen.group {
+                        self.queue.add(Key::Admission(id.clone()));
+                    }
+                }
+                Some(_) => {}
+            }
+            self.queue.add(key);
+        }
+    }
+
+    /// A change of the Jobs of runs.
+    pub fn jobs(&self, change: Change<JobView>) {
+        let mut tables = self.tables();
+        for key in tables.jobs.change(change) {
+            self.queue.add(key);
+        }
+    }
+
+    /// A change of the pods of runs.
+    pub fn run_pods(&self, change: Change<RunPodView>) {
+        let mut tables = self.tables();
+        for key in tables.run_pods.change(change) {
+            self.queue.add(key);
+        }
+    }
+
+    /// Remembers the answer to our own write of a run's status.
+    pub fn record_invocation(&self, name: Name, seen: Seen<InvocationView>) {
+        self.tables().invocations.change(Change::Applied(name, seen));
+    }
+
+    /// Remembers a Job as the API server answered with it.
+    pub fn record_job(&self, name: Name, seen: Seen<JobView>) {
+        self.tables().jobs.change(Change::Applied(name, seen));
+    }
+
+    /// Forgets a Job that turned out to be gone.
+    pub fn forget_job(&self, name: &Name) {
+        let mut tables = self.tables();
+        if let Some(seen) = tables.jobs.get(name) {
+            tables.jobs.change(Change::Deleted(name.clone(), seen.uid.clone()));
         }
     }
 
@@ -264,14 +344,14 @@ impl World {
         }
     }
 
-    /// Keeps what was decided about a function, which is then looked at; tells whether it is news.
-    pub fn tell(&self, name: &Name, told: Told) -> bool {
+    /// Keeps what was decided about a function or a run, which is then looked at; tells whether it is news.
+    pub fn tell(&self, key: &Key, told: Told) -> bool {
         let mut tables = self.tables();
-        if tables.told.get(name) == Some(&told) {
+        if tables.told.get(key) == Some(&told) {
             return false;
         }
-        tables.told.insert(name.clone(), told);
-        self.queue.add(Key::Function(name.clone()));
+        tables.told.insert(key.clone(), told);
+        self.queue.add(key.clone());
         true
     }
 
@@ -300,6 +380,9 @@ impl World {
         for (name, _) in tables.functions.find(|_| true) {
             self.queue.add(Key::Function(name));
         }
+        for (name, _) in tables.invocations.find(|_| true) {
+            self.queue.add(Key::Invocation(name));
+        }
     }
 
     fn tell_functions(&self, tables: &mut Tables, id: &str) {
@@ -307,6 +390,9 @@ impl World {
             self.queue.add(Key::Admission(id.to_owned()));
             for name in tables.functions.group(&Key::Tenant(id.to_owned())) {
                 self.queue.add(Key::Function(name));
+            }
+            for name in tables.invocations.group(&Key::Tenant(id.to_owned())) {
+                self.queue.add(Key::Invocation(name));
             }
         }
     }

@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use controller::desired::{self, Surroundings};
-use controller::validate::{Egress, ValidFunction, ValidTenant};
+use controller::validate::{Egress, ValidFunction, ValidRun, ValidTenant};
 use eventflow_api::condition::Reason;
 use eventflow_api::function::FunctionSpec;
+use eventflow_api::invocation::InvocationSpec;
 use eventflow_api::tier::{PodSecurity, Quota};
 use quota::vector::Vector;
 use serde::Serialize;
@@ -18,6 +19,7 @@ fn surroundings() -> Surroundings {
         protected: ["169.254.0.0/16", "10.96.0.1/32"].map(|c| c.parse().unwrap()).to_vec(),
         gateways: vec!["10.88.0.1/32".parse().unwrap()],
         progress_deadline_seconds: 120,
+        runner: Some("registry.example/ef-run:v1".parse().unwrap()),
     }
 }
 
@@ -124,4 +126,38 @@ fn a_suspended_function_of_a_baseline_tier_without_surge() {
     };
     let o = desired::function(&function, &surroundings());
     check("function-suspended-baseline", &[&o.deployment]);
+}
+
+fn run(spec: serde_json::Value, function: ValidFunction) -> ValidRun {
+    let spec: InvocationSpec = serde_json::from_value(spec).unwrap();
+    ValidRun {
+        name: "0197a6f2-0000-7000-8000-000000000001".into(),
+        uid: "00000000-0000-0000-0000-00000000001a".into(),
+        function,
+        has_input: spec.input.is_some(),
+        spec: spec.parse().unwrap(),
+        traceparent: None,
+        barred: None,
+    }
+}
+
+#[test]
+fn the_least_run() {
+    let run = run(json!({"function": "hello"}), function(json!({"image": "hello:v1", "port": 8080})));
+    check("run-least", &[&desired::job::desired(&run, &surroundings())]);
+}
+
+#[test]
+fn a_run_with_everything() {
+    let of = function(json!({
+        "image": "registry.example/team/app:1", "command": ["/bin/app"], "args": ["of the function"],
+        "env": {"A": "1", "B": "1"}, "timeoutSeconds": 5,
+        "resources": {"cpuRequest": "250m", "memoryRequest": "64Mi", "cpuLimit": "1500m", "memoryLimit": "1Gi"}
+    }));
+    let spec = json!({"function": "hello", "input": "{}", "args": ["$(HOME)"], "env": {"B": "2"}, "timeoutSeconds": 60, "retries": 2});
+    let run = ValidRun {
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        ..run(spec, of)
+    };
+    check("run-full", &[&desired::job::input(&run, "{}".into()), &desired::job::desired(&run, &surroundings())]);
 }

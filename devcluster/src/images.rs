@@ -14,8 +14,10 @@ use crate::{
     process::{run, run_shown},
 };
 
-/// The programs of the crate `eventflow-examples`; each becomes an image of its name.
-const PROGRAMS: [&str; 7] = ["hello", "slow", "chatty", "crash", "oom", "job", "pause"];
+/// Gives runs their standard input: an image of the platform's own.
+pub const RUNNER: &str = "ef-run";
+/// The programs of the crate `eventflow-examples`, and that one; each becomes an image of its name.
+const PROGRAMS: [&str; 8] = ["hello", "slow", "chatty", "crash", "oom", "job", "pause", RUNNER];
 /// Images run as this user unless a pod says otherwise.
 const USER: &str = "65532";
 
@@ -25,7 +27,7 @@ pub fn reference(layout: &Layout, name: &str, tag: &str) -> String {
     format!("{}/{name}:{tag}", layout.registry())
 }
 
-/// Builds the example programs, static, and returns their folder.
+/// Builds the example programs and the runner, static, and returns their folder.
 ///
 /// # Errors
 /// When the build fails.
@@ -40,7 +42,8 @@ pub fn build(root: &Path) -> Result<PathBuf> {
         format!("CARGO_TARGET_{}_RUSTFLAGS", host.to_uppercase().replace('-', "_")),
         "-Ctarget-feature=+crt-static",
     );
-    command.current_dir(root).args(["build", "--release", "--quiet", "--package", "eventflow-examples", "--bins"]);
+    command.current_dir(root).args(["build", "--release", "--quiet", "--bins"]);
+    command.args(["--package", "eventflow-examples", "--package", "eventflow-runner"]);
     command.args(["--target", host, "--target-dir"]).arg(&target);
     run_shown(&mut command)?;
     Ok(target.join(host).join("release"))

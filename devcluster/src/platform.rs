@@ -5,6 +5,7 @@ use std::{path::Path, process::Command, time::Duration};
 
 use crate::{
     error::{Error, Result},
+    images,
     layout::{BRIDGE_ADDRESS, loopback},
     plan::{Plan, PlatformPlan},
     postgres, probe,
@@ -74,6 +75,7 @@ pub fn start(plan: &Plan) -> Result<Vec<Component>> {
     if layout.node {
         // The gateway is on the host, and pods see the host under the bridge's address.
         controller.arg(format!("--gateway-cidr={BRIDGE_ADDRESS}/32"));
+        controller.arg("--runner-image").arg(images::reference(&layout, images::RUNNER, "v1"));
     }
     let mut gateway = layout.component(&platform.programs.join("gateway"));
     gateway.env("KUBECONFIG", plan.kubeconfig()).args(["serve", "--dev-issuer"]);

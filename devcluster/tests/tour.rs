@@ -15,7 +15,7 @@ use std::{
 use common::{DEVCLUSTER, Machine, wait_until};
 
 /// How each line of the tour begins, and what it shows.
-const SHOWS: [(&str, &[&str]); 15] = [
+const SHOWS: [(&str, &[&str]); 17] = [
     ("URL=", &[]),
     ("TOKEN=", &[]),
     ("alias ef=", &[]),
@@ -23,6 +23,11 @@ const SHOWS: [(&str, &[&str]); 15] = [
     ("ef $URL/v1/functions -d '{\"name\": \"web\"", &[r#""name":"web""#, r#""id":"#]),
     ("ef $URL/v1/functions/web ", &[r#""phase":"Running""#, r#""readyReplicas":1"#]),
     ("ef $URL/v1/functions/web/http/any/path?x=1 ", &["/any/path", "x=1"]),
+    ("ef $URL/v1/functions -d '{\"name\": \"job\"", &[r#""name":"job""#, r#""id":"#]),
+    (
+        "ef \"$URL/v1/functions/job:invoke?wait=30s\"",
+        &["Invocation Started", r#""phase":"Succeeded""#, r#""hello":"job""#],
+    ),
     ("kubectl get functions -A ", &["web", "Running"]),
     ("ef -X PATCH $URL/v1/functions/web ", &[r#""replicas":2"#]),
     ("kubectl scale fn/web ", &["scaled"]),

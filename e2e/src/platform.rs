@@ -65,7 +65,7 @@ impl Platform {
                 "--dev-issuer",
             ],
         );
-        let controller = start("controller", &logs, &["--admin-listen", &controller_admin]);
+        let controller = start_controller(&cluster, &logs, &controller_admin);
         wait_ready(&gateway_admin, &logs);
         wait_ready(&controller_admin, &logs);
         let base = format!("http://{gateway_address}");
@@ -104,7 +104,7 @@ impl Platform {
 
     /// Starts the controller again; returns at once, before it is ready.
     pub fn start_controller(&mut self) {
-        self.controller = start("controller", &self.logs, &["--admin-listen", &self.controller_admin]);
+        self.controller = start_controller(&self.cluster, &self.logs, &self.controller_admin);
     }
 
     /// The cluster it runs on.
@@ -195,6 +195,11 @@ fn new_database(cluster: &TestCluster) -> String {
     output(&mut psql).expect("a new database");
     let (server, _) = cluster.database_url().rsplit_once('/').expect("the URL names a database");
     format!("{server}/{name}")
+}
+
+fn start_controller(cluster: &TestCluster, logs: &Path, admin: &str) -> Child {
+    let runner = format!("{}/ef-run:v1", cluster.registry().expect("a registry"));
+    start("controller", logs, &["--admin-listen", admin, "--runner-image", &runner])
 }
 
 fn start(name: &str, logs: &Path, args: &[&str]) -> Child {

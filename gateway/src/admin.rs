@@ -33,6 +33,7 @@ pub fn service(app: Arc<App>) -> Admin {
     let mut registry = Registry::default();
     app.metrics.register(&mut registry);
     app.forward.metrics.register(&mut registry);
+    app.cluster.register_runs(&mut registry);
     app.policies.metrics().register(&mut registry);
     Admin { app, registry: Arc::new(registry) }
 }

@@ -21,6 +21,7 @@ use crate::forward::Forward;
 use crate::logs::Streams;
 use crate::metrics::{ClusterLabels, Metrics};
 use crate::policy::Policies;
+use crate::routes::invocations::Waits;
 use crate::server::{self, Drained};
 use crate::store::{Store, StoreError};
 use crate::{admin, stack, webhook};
@@ -66,6 +67,8 @@ pub struct App {
     pub limits: Limits,
     /// Streams of logs that are open.
     pub log_streams: Arc<Streams>,
+    /// Callers that wait for the results of runs.
+    pub waits: Arc<Waits>,
     draining: CancellationToken,
     readiness: Mutex<Option<(Instant, Vec<Check>)>>,
 }
@@ -100,6 +103,7 @@ impl App {
             metrics: Metrics::default(),
             limits,
             log_streams: Arc::default(),
+            waits: Arc::default(),
             draining: CancellationToken::new(),
             readiness: Mutex::new(None),
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventflow_api::function::{Function, FunctionStatus, Phase};
+use eventflow_api::invocation::Invocation;
 use eventflow_api::labels::{MANAGED_BY, MANAGED_BY_VALUE, TENANT_QUOTA};
 use eventflow_api::ledger::QuotaLedger;
 use eventflow_api::names::{FunctionName, TenantClaim, TenantId};
@@ -51,6 +52,8 @@ mod operators;
 mod quota;
 /// The controller's word on a function, with the quota's numbers.
 mod verdict;
+/// Runs of functions: to the cluster, and the record back.
+mod invocations;
 /// What the cluster reported of a function and of its pods.
 mod events;
 
@@ -60,6 +63,7 @@ pub use tenants::ClusterError;
 
 use adopter::Desk;
 use endpoints::Endpoints;
+use invocations::Recorder;
 use watch::Cache;
 
 /// Longest time a handler's request waits for the API server.
@@ -95,6 +99,12 @@ struct Inner {
     /// What the pods that are there are charged. The API server keeps this sum anyway: watching one small object per
     /// tenant costs less than watching every pod, and a call per question costs more than both.
     quotas: Cache<ResourceQuota>,
+    /// Runs, without their inputs.
+    runs: Cache<Invocation>,
+    /// What is to be written down of runs.
+    recorder: Recorder,
+    /// Wakes the projector of runs.
+    runs_due: Notify,
     /// What the adopter has to look at.
     desk: Desk,
     /// Wakes the projector.
@@ -126,6 +136,9 @@ impl Cluster {
             pods: Table::default(),
             ledgers: Cache::new("ledgers"),
             quotas: Cache::new("quotas").named(TENANT_QUOTA),
+            runs: Cache::new("invocations").of(String::new(), invocations::trim),
+            recorder: Recorder::default(),
+            runs_due: Notify::new(),
             desk: Desk::default(),
             due: Notify::new(),
             ensured: remember(30),
@@ -148,6 +161,10 @@ impl Cluster {
         start(Box::pin(async move { tidied.pods.tidy().await }));
         start(Box::pin(watch_ledgers(Arc::clone(&inner))));
         start(Box::pin(watch_quotas(Arc::clone(&inner))));
+        start(Box::pin(invocations::watch(Arc::clone(&inner))));
+        start(Box::pin(invocations::project(Arc::clone(&inner))));
+        start(Box::pin(invocations::record(Arc::clone(&inner))));
+        start(Box::pin(invocations::sweep(Arc::clone(&inner))));
         start(Box::pin(projector::run(Arc::clone(&inner))));
         start(Box::pin(adopter::run(Arc::clone(&inner))));
         start(Box::pin(sweeper::run(Arc::clone(&inner))));
@@ -247,8 +264,9 @@ impl Cluster {
     /// Whether each watch cache has been filled once, by name.
     #[must_use]
     pub fn ready(&self) -> Vec<(&'static str, bool)> {
-        let Inner { functions, tenants, tiers, ledgers, quotas, slices, .. } = &*self.inner;
-        vec![functions.ready(), tenants.ready(), tiers.ready(), ledgers.ready(), quotas.ready(), slices.ready()]
+        let Inner { functions, tenants, tiers, ledgers, quotas, slices, runs, .. } = &*self.inner;
+        let platform = [tenants.ready(), tiers.ready(), ledgers.ready(), quotas.ready()];
+        [functions.ready(), runs.ready(), slices.ready()].into_iter().chain(platform).collect()
     }
 }
 
@@ -267,6 +285,7 @@ async fn watch_tenants(inner: Arc<Inner>) {
             // Its functions may have waited for it: those made by kubectl to be adopted, the rest for the namespace.
             inner.desk.tenant(&tenant.name_any());
             inner.due.notify_one();
+            inner.runs_due.notify_one();
         }
     };
     inner.tenants.run(Api::all(inner.client.clone()), observe).await;

@@ -248,7 +248,12 @@ fn status(code: ProblemCode) -> StatusCode {
         P::NotFound | P::NoSuchRoute => StatusCode::NOT_FOUND,
         P::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         P::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        P::AlreadyExists | P::IdempotencyInFlight | P::FunctionNotHttp | P::PolicyState => StatusCode::CONFLICT,
+        P::AlreadyExists
+        | P::IdempotencyInFlight
+        | P::FunctionNotHttp
+        | P::PolicyState
+        | P::InvocationFinished
+        | P::InvocationUnfinished => StatusCode::CONFLICT,
         P::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         P::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         P::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -307,6 +312,13 @@ impl From<StoreError> for ApiError {
             ),
             StoreError::WrongState(why) => {
                 return Self::new(ProblemCode::PolicyState, format!("This cannot be done now: {why}."));
+            }
+            StoreError::Over => {
+                (ProblemCode::InvocationFinished, "The run is over. Read it to see how it ended, or retry it.")
+            }
+            StoreError::TooMany { limit, most } => {
+                let detail = format!("The limit {limit:?} is reached: at most {most} at once. Wait for some to end.");
+                return Self::new(ProblemCode::TooManyRequests, detail);
             }
             StoreError::Internal(_) => return Self::internal(chain(&error)),
         };

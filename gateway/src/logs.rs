@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eventflow_api::names::{FunctionName, TenantId};
+use uuid::Uuid;
 
 /// What a caller asks for.
 pub mod request;
@@ -29,8 +30,17 @@ const STREAMS_MAX: usize = 500;
 pub struct Subject {
     /// The tenant.
     pub tenant: TenantId,
-    /// The function.
-    pub function: FunctionName,
+    /// Of what.
+    pub of: Writer,
+}
+
+/// What writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Writer {
+    /// All pods of a function.
+    Function(FunctionName),
+    /// The pods of a run, one after the other.
+    Run(Uuid),
 }
 
 /// Why there are no logs. The text is for the caller.

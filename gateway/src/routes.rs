@@ -34,6 +34,8 @@ pub mod me;
 pub mod functions;
 /// Calls of functions.
 pub mod invoke;
+/// Runs of functions: `:invoke` and `/v1/invocations`.
+pub mod invocations;
 /// `GET /v1/functions/{name}/logs`.
 pub mod logs;
 /// `GET /v1/audit`.

@@ -19,6 +19,8 @@ mod tenants;
 mod functions;
 /// Reading functions page by page.
 mod listing;
+/// Runs of functions: what was asked for, and what became of it.
+mod invocations;
 /// Who did what.
 mod audit;
 /// One answer per idempotency key.
@@ -35,6 +37,9 @@ pub use audit::{AuditRow, Deed};
 pub use failure::StoreError;
 pub use functions::{Change, FunctionRow, Written};
 pub use idempotency::{Answer, IdempotencyKey};
+pub use invocations::{
+    Ending, InvocationRow, NewInvocation, Record, Retention, UNFINISHED_MAX, Unfinished, WrittenInvocation,
+};
 pub use listing::{FunctionQuery, NameFilter, Page, Sort};
 pub use migration::migrate;
 pub use pending::{Backlog, Life};

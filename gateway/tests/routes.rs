@@ -13,10 +13,14 @@ mod v1_audit;
 mod v1_functions;
 #[path = "routes/v1/functions/admission.rs"]
 mod v1_functions_admission;
+#[path = "routes/v1/functions/invoke.rs"]
+mod v1_functions_invoke;
 #[path = "routes/v1/functions/list.rs"]
 mod v1_functions_list;
 #[path = "routes/v1/functions/name.rs"]
 mod v1_functions_name;
+#[path = "routes/v1/invocations.rs"]
+mod v1_invocations;
 #[path = "routes/v1/me.rs"]
 mod v1_me;
 #[path = "routes/v1/quota.rs"]

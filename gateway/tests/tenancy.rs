@@ -18,10 +18,11 @@ enum Foreign {
     OwnThingMade,
 }
 
-/// How to call a route of a tenant, where `secret-thing` is the name of another tenant's function.
-fn call_of(method: &Method, pattern: &str) -> Option<(String, Value, Foreign)> {
+/// How to call a route of a tenant, where `secret-thing` is the name of another tenant's function, and `run` the id of
+/// a run of it.
+fn call_of(method: &Method, pattern: &str, run: &str) -> Option<(String, Value, Foreign)> {
     let function = json!({"name": "secret-thing", "image": "foreign:1"});
-    let path = pattern.replace("{name}", "secret-thing").replace("{path..}", "secret");
+    let path = pattern.replace("{name}", "secret-thing").replace("{path..}", "secret").replace("{id}", run);
     let (body, foreign) = match (method.as_str(), pattern) {
         ("GET", "/v1/me" | "/v1/functions" | "/v1/audit" | "/v1/quota") => (Value::Null, Foreign::OwnThingsOnly),
         ("POST", "/v1/functions/{name}:explain") => (Value::Null, Foreign::NotFound),
@@ -30,6 +31,10 @@ fn call_of(method: &Method, pattern: &str) -> Option<(String, Value, Foreign)> {
         ("GET" | "DELETE", "/v1/functions/{name}") => (Value::Null, Foreign::NotFound),
         ("PUT", "/v1/functions/{name}") => (json!({"image": "foreign:1"}), Foreign::NotFound),
         ("PATCH", "/v1/functions/{name}") => (json!({"image": "foreign:1"}), Foreign::NotFound),
+        ("POST", "/v1/functions/{name}:invoke") => (json!({"input": "foreign"}), Foreign::NotFound),
+        ("GET", "/v1/functions/{name}/invocations") => (Value::Null, Foreign::NotFound),
+        ("GET", "/v1/invocations/{id}" | "/v1/invocations/{id}/logs") => (Value::Null, Foreign::NotFound),
+        ("POST", "/v1/invocations/{id}:cancel" | "/v1/invocations/{id}:retry") => (Value::Null, Foreign::NotFound),
         ("POST", "/v1/functions") => (function, Foreign::OwnThingMade),
         _ => return None,
     };
@@ -42,6 +47,8 @@ async fn nobody_sees_another_tenants_things() {
     let owner = app.tenant().await;
     let mine = app.post(&owner, "/v1/functions", json!({"name": "secret-thing", "image": "secret:1"})).await;
     assert_eq!(mine.status, StatusCode::CREATED, "{mine:?}");
+    let run = app.post(&owner, "/v1/functions/secret-thing:invoke", json!({"input": "secret"})).await.json();
+    let run = run["invocation_id"].as_str().unwrap().to_owned();
     let me = app.get(&owner, "/v1/me").await.json();
     let traces = ["secret", me["tenant"].as_str().unwrap()];
     for route in ROUTES.iter() {
@@ -50,7 +57,7 @@ async fn nobody_sees_another_tenants_things() {
         // Of a route for all methods, one stands for all.
         let method = route.method.clone().unwrap_or(Method::POST);
         let what = format!("{method} {}", route.pattern);
-        let (path, body, foreign) = call_of(&method, route.pattern)
+        let (path, body, foreign) = call_of(&method, route.pattern, &run)
             .unwrap_or_else(|| panic!("{what} is new: say in call_of how to call it and what a foreigner may see"));
 
         let reply = app.call(method.clone(), &path, "", body.clone(), &[]).await;
@@ -72,6 +79,8 @@ async fn nobody_sees_another_tenants_things() {
             }
         }
     }
+    let still = app.get(&owner, &format!("/v1/invocations/{run}")).await.json();
+    assert_eq!((&still["id"], &still["cancelRequested"]), (&json!(run), &Value::Null), "{still}");
     let after = app.get(&owner, "/v1/functions/secret-thing").await;
     let (after, mine) = (after.json(), mine.json());
     assert_eq!((&after["id"], &after["generation"], &after["image"]), (&mine["id"], &json!(1), &json!("secret:1")));

@@ -6,6 +6,9 @@ use eventflow_api::resources::{MEMORY_LIMIT_MIN, PodResources};
 
 use crate::vector::{Vector, VectorError};
 
+/// The generation that a run's reservation is made for: nothing that matters of a run ever changes.
+pub const RUN_GENERATION: u64 = 1;
+
 /// What a function, or one run of it, needs: a number of equal pods, and what it needs besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {

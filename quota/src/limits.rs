@@ -61,6 +61,8 @@ mod tests {
             max_request_bytes: 1,
             max_replicas_per_function: 3,
             max_timeout_seconds: 300,
+            kept_invocations: 1,
+            kept_invocation_days: 1,
             pod_security: PodSecurity::Restricted,
             egress: Vec::new(),
         };

@@ -8,7 +8,10 @@ use serde_json::Value;
 use super::tenants::TIER_NAME_MAX;
 use crate::function::{REPLICAS_MAX, TIMEOUT_MAX};
 use crate::quantity::{Bytes, MilliCpu};
-use crate::tier::{EgressRule, PodSecurity, Quota, REQUEST_BYTES_DEFAULT, REQUEST_BYTES_MAX, TierSpec};
+use crate::tier::{
+    EgressRule, KEPT_INVOCATION_DAYS_DEFAULT, KEPT_INVOCATIONS_DEFAULT, PodSecurity, Quota, REQUEST_BYTES_DEFAULT,
+    REQUEST_BYTES_MAX, TierSpec,
+};
 use crate::violation::{Fields, Violation, ViolationCode};
 
 /// Most egress rules, and most exceptions of one.
@@ -65,6 +68,8 @@ pub fn parse_tier(name: &str, body: Value) -> Result<TierSpec, Vec<Violation>> {
             .map_or(REQUEST_BYTES_DEFAULT, |n| n.try_into().unwrap_or(0)),
         max_replicas_per_function: fields.required_count("maxReplicasPerFunction"),
         max_timeout_seconds: fields.required_count("maxTimeoutSeconds"),
+        kept_invocations: fields.count("keptInvocations").unwrap_or(KEPT_INVOCATIONS_DEFAULT),
+        kept_invocation_days: fields.count("keptInvocationDays").unwrap_or(KEPT_INVOCATION_DAYS_DEFAULT),
         pod_security: PodSecurity::default(),
         egress: fields
             .objects("egress", |rule| EgressRule { cidr: rule.required_text("cidr"), except: rule.texts("except") }),
@@ -141,6 +146,8 @@ fn check(spec: &TierSpec) -> Vec<Violation> {
         ("concurrentInvocations", spec.concurrent_invocations, 1..=u32::MAX),
         ("maxReplicasPerFunction", spec.max_replicas_per_function, 0..=replicas.unwrap_or(u32::MAX)),
         ("maxTimeoutSeconds", spec.max_timeout_seconds, 1..=timeout.unwrap_or(u32::MAX)),
+        ("keptInvocations", spec.kept_invocations, 1..=1_000_000),
+        ("keptInvocationDays", spec.kept_invocation_days, 1..=3_650),
     ] {
         if !range.contains(&value) {
             let message = format!("must be from {} to {}", range.start(), range.end());

@@ -80,7 +80,8 @@ struct Fields {
     args: Vec<String>,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+/// `NAME=VALUE`.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
     if name.is_empty() { Err("must be NAME=VALUE".to_owned()) } else { Ok((name.to_owned(), value.to_owned())) }
 }

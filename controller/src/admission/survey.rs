@@ -9,14 +9,14 @@ use eventflow_api::ledger::LEDGER_NAME;
 use jiff::Timestamp;
 
 use crate::desired::{Surroundings, deployment};
-use crate::observe::{self, ObservedFunction};
-use crate::validate::{self, Refusal, ValidFunction};
+use crate::observe::{self, ObservedFunction, ObservedInvocation};
+use crate::validate::{self, Refusal, ValidFunction, ValidRun};
 use crate::world::child::{ChildKind, Rollout};
 use crate::world::ledger::LedgerView;
 use crate::world::table::Seen;
 use crate::world::views::PodView;
 use crate::world::{Key, Name, World};
-use quota::demand::Demand;
+use quota::demand::{Demand, RUN_GENERATION};
 use quota::ledger::{Claim, Ledger, Live};
 use quota::limits::excesses;
 use quota::queue::Waiting;
@@ -47,7 +47,7 @@ pub struct Survey {
     pub hard: Vector,
     /// Its ledger, as last seen.
     pub found: Option<Arc<Seen<LedgerView>>>,
-    /// Its functions, but for those that cannot be run: these keep what they hold.
+    /// Its functions and runs, but for those that cannot be run: these keep what they hold.
     pub members: Vec<Member>,
     /// Who holds something and seems to be gone.
     pub orphans: Vec<Uid>,
@@ -73,9 +73,11 @@ impl Survey {
     }
 }
 
-/// One function of the tenant.
+/// One function of the tenant, or one run of one.
 #[derive(Debug, Clone)]
 pub struct Member {
+    /// Which.
+    pub key: Key,
     /// Its name.
     pub name: Name,
     /// Its identity.
@@ -103,6 +105,15 @@ pub struct Member {
 }
 
 impl Member {
+    /// What people are told that it is.
+    #[must_use]
+    pub fn told_as(&self) -> String {
+        match self.key {
+            Key::Invocation(_) => format!("run {}", self.name.name),
+            _ => self.name.name.clone(),
+        }
+    }
+
     /// What is found of it when a ledger is rebuilt.
     #[must_use]
     pub fn live(&self) -> Live {
@@ -258,6 +269,7 @@ pub fn take(world: &World, id: &str, max_pass: Duration) -> Option<Survey> {
     // Before the functions: who is in it and not among these is gone, or very new.
     let found = tables.ledgers.get(&Name { namespace: namespace.clone(), name: LEDGER_NAME.to_owned() });
     let names = tables.functions.group(&Key::Tenant(id.to_owned()));
+    let runs = tables.invocations.group(&Key::Tenant(id.to_owned()));
     drop(tables);
     let (mut members, mut alive) = (Vec::new(), HashSet::new());
     for name in &names {
@@ -272,6 +284,11 @@ pub fn take(world: &World, id: &str, max_pass: Duration) -> Option<Survey> {
             });
             Member { barred: member.barred.or(over), ..member }
         }));
+    }
+    for name in &runs {
+        let Some((uid, member)) = run(world, name) else { continue };
+        alive.insert(uid);
+        members.extend(member);
     }
     let ledger = found.as_ref().and_then(|seen| seen.view.ledger.as_ref().ok());
     let held = ledger.into_iter().flat_map(Ledger::reservations);
@@ -304,6 +321,43 @@ fn member(world: &World, name: &Name) -> Option<(Uid, Option<(ValidFunction, Mem
     Some((uid, valid.and_then(|valid| of(world, name, &observed, &valid).map(|member| (valid, member)))))
 }
 
+/// A run that is not over as a member, or only its uid if it cannot be started; nothing of one that is over, which is
+/// gone as far as quota is concerned: what is said to be over never changes again.
+fn run(world: &World, name: &Name) -> Option<(Uid, Option<Member>)> {
+    let observed = observe::invocation(world, name)?;
+    let view = &observed.invocation.view;
+    if view.status.phase.is_final() {
+        return None;
+    }
+    let uid = observed.invocation.uid.parse().ok()?;
+    let wanted = !view.deleting && !view.cancel;
+    let valid = validate::invocation(&observed).ok().filter(|_| wanted);
+    Some((uid, valid.and_then(|valid| of_run(name, &observed, &valid))))
+}
+
+/// A run as a member.
+#[must_use]
+pub fn of_run(name: &Name, observed: &ObservedInvocation, valid: &ValidRun) -> Option<Member> {
+    let view = &observed.invocation.view;
+    let waiting = find(&view.status.conditions, ConditionType::QuotaReserved);
+    let waiting = waiting.filter(|c| c.status == ConditionStatus::False);
+    Some(Member {
+        key: Key::Invocation(name.clone()),
+        name: name.clone(),
+        uid: observed.invocation.uid.parse().ok()?,
+        generation: RUN_GENERATION,
+        created: view.created.map_or(0, Timestamp::as_second),
+        priority: view.priority,
+        demand: Demand::of_run(&valid.function.spec.resources, 1),
+        runs: 1,
+        barred: valid.barred.clone(),
+        waiting_since: waiting.and_then(|c| c.last_transition_time.parse().ok()),
+        rollout: None,
+        new_template: false,
+        pods: observed.pods.iter().filter(|(_, pod)| pod.ended.is_none()).count(),
+    })
+}
+
 /// A function as a member.
 #[must_use]
 pub fn of(world: &World, name: &Name, observed: &ObservedFunction, valid: &ValidFunction) -> Option<Member> {
@@ -328,6 +382,7 @@ pub fn of(world: &World, name: &Name, observed: &ObservedFunction, valid: &Valid
         rollout.template.as_deref() != deployment::template_digest(&wanted)
     });
     Some(Member {
+        key: Key::Function(name.clone()),
         name: name.clone(),
         uid,
         generation: valid.generation,

@@ -7,8 +7,10 @@ use http::{Method, Request};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::job::marked;
 use super::{Applied, Applier, ApplyError, Standing, failed, post, standing, whole};
 use crate::admission::cover::Cover;
 use crate::reconcile::ReconcileError;
@@ -132,7 +134,7 @@ impl Applier {
             if !cover.holds().await? {
                 return Ok(None);
             }
-            match self.grow(&made, name, replicas).await {
+            match self.write_if_marked(&made, name, "/spec/replicas", json!(replicas)).await {
                 Ok(grown) => return Ok(self.settle(&grown, desired)),
                 Err(source) => return self.overtaken(name, "give pods to", source).await,
             }
@@ -147,17 +149,20 @@ impl Applier {
         self.agrees(digest_of(desired), seen.view.digest).then(|| Applied::InPlace(seen.into()))
     }
 
-    /// Sets the replicas of a Deployment that nobody of ours has written since. Its own controller, which writes its
-    /// status at the same time, is in nobody's way: what is tested is the mark, not the resourceVersion.
-    async fn grow(&self, made: &Deployment, name: &Name, replicas: i32) -> Result<Deployment, kube::Error> {
-        let mark = format!("/metadata/annotations/{}", MARK.replace('/', "~1"));
-        let patch = json!([
-            {"op": "test", "path": "/metadata/uid", "value": made.uid()},
-            {"op": "test", "path": mark, "value": made.annotations().get(MARK)},
-            {"op": "replace", "path": mark, "value": new_mark()},
-            {"op": "replace", "path": "/spec/replicas", "value": replicas},
-        ]);
-        let url = <Deployment as kube::Resource>::url_path(&(), Some(&name.namespace));
+    /// Sets one field of an object that nobody of ours has written since. Its own controller, which writes its status at
+    /// the same time, is in nobody's way: what is tested is the mark, not the resourceVersion.
+    pub(super) async fn write_if_marked<K>(
+        &self,
+        made: &K,
+        name: &Name,
+        field: &str,
+        value: Value,
+    ) -> Result<K, kube::Error>
+    where
+        K: kube::Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        let patch = marked(made.uid(), made.annotations().get(MARK), field, &value);
+        let url = K::url_path(&(), Some(&name.namespace));
         let url = format!("{url}/{}?fieldManager={}", name.name, labels::CONTROLLER_MANAGER);
         let request = Request::builder()
             .method(Method::PATCH)
@@ -231,6 +236,6 @@ fn mark(deployment: &mut Deployment) {
     deployment.annotations_mut().insert(MARK.to_owned(), new_mark());
 }
 
-fn new_mark() -> String {
+pub(super) fn new_mark() -> String {
     format!("{:016x}", rand::random::<u64>())
 }

@@ -69,7 +69,8 @@ fn template(function: &ValidFunction) -> PodTemplateSpec {
     PodTemplateSpec { metadata: Some(metadata), spec: Some(spec) }
 }
 
-fn pod(function: &ValidFunction) -> PodSpec {
+/// The pod of a function.
+pub(super) fn pod(function: &ValidFunction) -> PodSpec {
     let non_root = function.pod_security == PodSecurity::Restricted;
     PodSpec {
         containers: vec![container(function)],
@@ -130,7 +131,7 @@ fn container(function: &ValidFunction) -> Container {
 }
 
 /// A tag that moves is looked up at every start; a fixed one is not.
-fn pull_policy(image: &ImageRef) -> &'static str {
+pub(super) fn pull_policy(image: &ImageRef) -> &'static str {
     let image = image.as_str();
     let name = image.rsplit('/').next().unwrap_or(image);
     let moves = !image.contains('@') && (!name.contains(':') || name.ends_with(":latest"));
@@ -174,7 +175,7 @@ fn words(words: &[String]) -> Option<Vec<String>> {
 
 /// Kubernetes replaces `$(NAME)` in these texts and reads `$$` as one `$`. A tenant's text means what it says,
 /// so each `$` is doubled.
-fn verbatim(text: &str) -> String {
+pub(super) fn verbatim(text: &str) -> String {
     text.replace('$', "$$")
 }
 

@@ -86,7 +86,7 @@ fn sums(tables: &Tables, now: Timestamp) -> BTreeMap<String, Sums> {
         .collect();
     let tier = |group: &Key| match group {
         Key::Tenant(id) => tier_of.get(id.as_str()).map(|tier| (*tier).to_owned()),
-        Key::Function(_) | Key::Admission(_) => None,
+        Key::Function(_) | Key::Invocation(_) | Key::Admission(_) => None,
     };
     let mut sums: BTreeMap<String, Sums> = BTreeMap::new();
     for (_, seen) in tables.ledgers.find(|_| true) {

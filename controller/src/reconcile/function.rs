@@ -109,7 +109,7 @@ fn leave(context: &Context, name: &Name, observed: &ObservedFunction, valid: &Va
     let (ledger, told) = {
         let tables = context.world.tables();
         let ledger = tables.ledgers.get(&Name { namespace: name.namespace.clone(), name: LEDGER_NAME.to_owned() });
-        let told = tables.told(name).cloned();
+        let told = tables.told(&Key::Function(name.clone())).cloned();
         (ledger.and_then(|seen| seen.view.ledger.clone().ok()), told)
     };
     let ledger = ledger.filter(|ledger| ledger.epoch() == context.epoch);
@@ -130,7 +130,8 @@ fn leave(context: &Context, name: &Name, observed: &ObservedFunction, valid: &Va
     Leave::Given(ValidFunction { surge, ..valid.clone() }, member)
 }
 
-fn ask_for_admission(context: &Context, name: &Name) {
+/// Has the ledger of the tenant looked at.
+pub(super) fn ask_for_admission(context: &Context, name: &Name) {
     if let Some(tenant) = TenantId::from_namespace(&name.namespace) {
         context.world.queue.add(Key::Admission(tenant.into()));
     }

@@ -2,6 +2,7 @@
 //! never takes its predecessor's.
 
 use eventflow_api::function::{Function, FunctionStatus};
+use eventflow_api::invocation::{Invocation, InvocationStatus};
 use eventflow_api::labels;
 use eventflow_api::tenant::{Tenant, TenantStatus};
 use kube::api::{Patch, PatchParams};
@@ -10,7 +11,7 @@ use kube::{Api, Client};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::world::{Name, World, views};
+use crate::world::{Name, World, run, views};
 
 /// A status that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,12 @@ pub struct StatusError {
 #[must_use]
 pub fn functions(client: Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client, namespace, &ApiResource::erase::<Function>(&()))
+}
+
+/// Access to Invocations of one namespace, untyped.
+#[must_use]
+pub fn invocations(client: Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client, namespace, &ApiResource::erase::<Invocation>(&()))
 }
 
 /// Access to Tenants, untyped.
@@ -46,6 +53,24 @@ pub async fn function(
     if let Some(written) = patch(&api, name, uid, status).await? {
         let (name, seen) = views::function(written);
         world.record_function(name, seen);
+    }
+    Ok(())
+}
+
+/// Writes a run's status and remembers it.
+///
+/// # Errors
+/// If the API server refuses or cannot be asked. An object that is gone or was replaced is no error.
+pub async fn invocation(
+    client: &Client,
+    world: &World,
+    (name, uid): (&Name, &str),
+    status: &InvocationStatus,
+) -> Result<(), StatusError> {
+    let api = invocations(client.clone(), &name.namespace);
+    if let Some(written) = patch(&api, name, uid, status).await? {
+        let (name, seen) = run::invocation(written);
+        world.record_invocation(name, seen);
     }
     Ok(())
 }

@@ -240,7 +240,7 @@ pub(super) fn seen<V>(name: Name, meta: &ObjectMeta, group: Key, view: V) -> (Na
 }
 
 /// A part of an object, taken out and parsed. The error never repeats a value, which may be a secret.
-fn part<T: DeserializeOwned>(data: &mut Value, field: &str) -> Result<T, String> {
+pub(super) fn part<T: DeserializeOwned>(data: &mut Value, field: &str) -> Result<T, String> {
     let value = data.get_mut(field).map(Value::take).unwrap_or(Value::Null);
     serde_json::from_value(value).map_err(|e| match e.classify() {
         serde_json::error::Category::Data => {

@@ -1,5 +1,5 @@
-//! Runs once. Reads its input from the file named by `EVENTFLOW_INPUT_FILE` if that is set, else from standard
-//! input; writes a JSON result to the file named by `EVENTFLOW_RESULT_FILE` if that is set, else as its last line
+//! Runs once. Reads its input from the file named by `EVENTFLOW_INPUT_FILE` if that is set and `READ` is not `stdin`,
+//! else from standard input; writes a JSON result to the file named by `EVENTFLOW_RESULT_FILE` if that is set, else as its last line
 //! on standard output. The input may be anything; if it is a JSON object its fields `exit` (exit code, 0 to 255)
 //! and `sleep_ms` are obeyed.
 
@@ -45,7 +45,8 @@ fn result(bytes: &[u8], input: Json, code: u8) -> Json {
 
 fn read_input() -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    match settings::text("EVENTFLOW_INPUT_FILE") {
+    let from_stdin = settings::text("READ").is_some_and(|from| from == "stdin");
+    match settings::text("EVENTFLOW_INPUT_FILE").filter(|_| !from_stdin) {
         Some(path) => std::fs::File::open(path)?.take(INPUT_MAX).read_to_end(&mut bytes)?,
         None => io::stdin().take(INPUT_MAX).read_to_end(&mut bytes)?,
     };

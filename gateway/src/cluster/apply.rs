@@ -163,7 +163,8 @@ pub(super) fn api(inner: &Inner, row: &FunctionRow) -> Api<Function> {
     Api::namespaced(inner.client.clone(), &row.tenant.namespace())
 }
 
-fn hold(error: kube::Error) -> Hold {
+/// Why a call of the API server failed.
+pub(super) fn hold(error: kube::Error) -> Hold {
     let kube::Error::Api(status) = error else { return Hold::Unreachable(error.to_string()) };
     match status.code {
         404 => Hold::NoNamespace,

@@ -8,16 +8,18 @@ use std::time::Duration;
 use eventflow_api::admission::{Admission, Holder};
 use eventflow_api::condition::{self, ConditionStatus, ConditionType};
 use eventflow_api::function::{Function, ValidSpec};
+use eventflow_api::invocation::Invocation;
 use eventflow_api::labels::{PRIORITY, TENANT_QUOTA};
 use eventflow_api::ledger::LEDGER_NAME;
 use eventflow_api::names::{FunctionName, TenantId};
 use eventflow_api::quantity::{Bytes, MilliCpu};
+use eventflow_api::resources::PodResources;
 use eventflow_api::tenant::Tenant as TenantObject;
 use eventflow_api::tier::{Tier, TierSpec};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::ResourceExt;
-use quota::demand::Demand;
+use quota::demand::{Demand, RUN_GENERATION};
 use quota::ledger::{Claim, Ledger};
 use quota::limits::excesses;
 use quota::packed;
@@ -45,10 +47,13 @@ pub struct QuotaView {
     now: Timestamp,
 }
 
-/// One function of the tenant, as far as its quota is concerned.
+/// One function of the tenant or one run of it, as far as its quota is concerned.
 #[derive(Debug, Clone)]
 struct Member {
+    /// The function's.
     name: FunctionName,
+    /// It is a run.
+    run: bool,
     uid: Uid,
     generation: u64,
     created: i64,
@@ -89,12 +94,35 @@ impl Member {
         let waits = waits.filter(|condition| condition.status == ConditionStatus::False);
         Some(Self {
             name: function.name_any().parse().ok()?,
+            run: false,
             uid: function.metadata.uid.as_deref()?.parse().ok()?,
             generation: u64::try_from(function.metadata.generation?).ok()?,
             created: function.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
             priority: priority(function.annotations().get(PRIORITY).map(String::as_str)),
             since: waits.and_then(|condition| condition.last_transition_time.parse().ok()),
             demand: Demand::of_function(&spec),
+        })
+    }
+
+    /// A run of one of these functions that is not over.
+    fn of_run(invocation: &Invocation, functions: &[Arc<Function>]) -> Option<Self> {
+        let status = invocation.status.as_ref();
+        if invocation.metadata.deletion_timestamp.is_some() || status.is_some_and(|status| status.phase.is_final()) {
+            return None;
+        }
+        let function = functions.iter().find(|function| function.name_any() == invocation.spec.function)?;
+        let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let waits = condition::find(conditions, ConditionType::QuotaReserved);
+        let waits = waits.filter(|condition| condition.status == ConditionStatus::False);
+        Some(Self {
+            name: invocation.spec.function.parse().ok()?,
+            run: true,
+            uid: invocation.metadata.uid.as_deref()?.parse().ok()?,
+            generation: RUN_GENERATION,
+            created: invocation.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            priority: priority(invocation.annotations().get(PRIORITY).map(String::as_str)),
+            since: waits.and_then(|condition| condition.last_transition_time.parse().ok()),
+            demand: Demand::of_run(&function.spec.parse().ok()?.resources, 1),
         })
     }
 
@@ -124,7 +152,9 @@ impl QuotaView {
         // The limits may be newer than the ledger; the controller follows them before it decides anything.
         let ledger = ledger.with_hard(ledger.epoch(), hard).map_err(|error| error.to_string())?;
         let functions = inner.functions.all(&namespace);
-        let members = functions.iter().filter_map(|function| Member::of(function, &tier.spec)).collect();
+        let runs = inner.runs.all(&namespace);
+        let runs = runs.iter().filter_map(|run| Member::of_run(run, &functions));
+        let members = functions.iter().filter_map(|function| Member::of(function, &tier.spec)).chain(runs).collect();
         let used = inner.quotas.get(&namespace, TENANT_QUOTA).and_then(|quota| used(&quota, functions.len()));
         Ok(Self { tenant, tier, used, ledger, members, now: Timestamp::now() })
     }
@@ -156,8 +186,28 @@ impl QuotaView {
     /// The verdict on a function as it is now.
     #[must_use]
     pub fn verdict(&self, name: &FunctionName) -> Option<Verdict> {
-        let member = self.members.iter().find(|member| member.name == *name)?;
+        let member = self.members.iter().find(|member| !member.run && member.name == *name)?;
         Some(Verdict::of(&self.ledger, &self.selection(&self.members), member.uid, &member.demand))
+    }
+
+    /// The verdict on a run as it is now.
+    #[must_use]
+    pub fn verdict_of_run(&self, uid: Uid) -> Option<Verdict> {
+        let member = self.members.iter().find(|member| member.run && member.uid == uid)?;
+        Some(Verdict::of(&self.ledger, &self.selection(&self.members), member.uid, &member.demand))
+    }
+
+    /// The verdict on a run of a function of that name and of these resources if it were asked for now.
+    ///
+    /// # Errors
+    /// When the amounts are too large to be added up.
+    pub fn foresee_run(&self, name: &FunctionName, resources: &PodResources) -> Result<Verdict, VectorError> {
+        let demand = Demand::of_run(resources, 1);
+        demand.steady()?;
+        let (name, created) = (name.clone(), self.now.as_second());
+        let unborn = Member { name, run: true, uid: UNBORN, generation: 1, created, priority: 0, since: None, demand };
+        let members: Vec<_> = self.members.iter().cloned().chain([unborn]).collect();
+        Ok(Verdict::of(&self.ledger, &self.selection(&members), UNBORN, &demand))
     }
 
     /// The verdict on a function of that name if it were created, or changed, to be so.
@@ -168,14 +218,24 @@ impl QuotaView {
         let demand = Demand::of_function(spec);
         demand.steady()?;
         let mut members = self.members.clone();
-        let uid = match members.iter_mut().find(|member| member.name == *name) {
+        let uid = match members.iter_mut().find(|member| !member.run && member.name == *name) {
             Some(member) => {
                 (member.demand, member.generation) = (demand, member.generation + 1);
                 member.uid
             }
             None => {
                 let (name, created) = (name.clone(), self.now.as_second());
-                members.push(Member { name, uid: UNBORN, generation: 1, created, priority: 0, since: None, demand });
+                let run = false;
+                members.push(Member {
+                    name,
+                    run,
+                    uid: UNBORN,
+                    generation: 1,
+                    created,
+                    priority: 0,
+                    since: None,
+                    demand,
+                });
                 UNBORN
             }
         };
@@ -186,7 +246,8 @@ impl QuotaView {
     #[must_use]
     pub fn standings(&self) -> Vec<Standing> {
         let selection = self.selection(&self.members);
-        let mut standings: Vec<_> = self.members.iter().map(|member| self.standing(member, &selection)).collect();
+        let functions = self.members.iter().filter(|member| !member.run);
+        let mut standings: Vec<_> = functions.map(|member| self.standing(member, &selection)).collect();
         standings.sort_by(|a, b| a.name.cmp(&b.name));
         standings
     }
@@ -231,7 +292,8 @@ impl QuotaView {
     }
 
     fn name(&self, uid: Uid) -> Option<String> {
-        self.members.iter().find(|member| member.uid == uid).map(|member| member.name.to_string())
+        let member = self.members.iter().find(|member| member.uid == uid)?;
+        Some(if member.run { format!("a run of {}", member.name) } else { member.name.to_string() })
     }
 }
 

@@ -12,19 +12,23 @@ use kube::api::ListParams;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, ResourceExt};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::feed::Feed;
 use super::line::Line;
 use super::request::LogRequest;
 use super::source::{Lines, Mark, Source};
-use super::{LogError, OpenStream, Subject};
+use super::{LogError, OpenStream, Subject, Writer};
 use crate::cluster::Cluster;
 
 /// Longest wait for the list of pods.
 const LIST_DEADLINE: Duration = Duration::from_secs(2);
 /// Most pods that are read for one reader; no function has more.
 const PODS_MAX: u32 = 200;
+
+/// How long the last lines of a run that is over may take to come.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// A feed that is being filled until this is dropped.
 pub struct Gathered {
@@ -50,11 +54,17 @@ pub async fn gather(
     request: LogRequest,
     open: OpenStream,
 ) -> Result<Gathered, LogError> {
-    if cluster.function(&subject.tenant, &subject.function).is_none() {
-        return Err(LogError::NoFunction);
-    }
+    let selector = match &subject.of {
+        Writer::Function(name) if cluster.function(&subject.tenant, name).is_none() => {
+            return Err(LogError::NoFunction);
+        }
+        Writer::Function(name) => {
+            format!("{}={},{}={}", labels::APP, labels::APP_VALUE, labels::FUNCTION, name.as_str())
+        }
+        Writer::Run(id) => format!("{}={},{}={id}", labels::APP, labels::APP_RUN, labels::INVOCATION),
+    };
+    let over = over(cluster, subject);
     let api = cluster.pods_of(&subject.tenant);
-    let selector = format!("{}={},{}={}", labels::APP, labels::APP_VALUE, labels::FUNCTION, subject.function.as_str());
     let listed = ListParams::default().labels(&selector).limit(PODS_MAX);
     let pods = tokio::time::timeout(LIST_DEADLINE, api.list(&listed)).await;
     let pods = pods.map_err(|elapsed| LogError::Unavailable(elapsed.into()))?;
@@ -74,11 +84,32 @@ pub async fn gather(
     let task = tokio::spawn(async move {
         let read = tell_history(histories, &filled).await;
         if request.follow {
-            follow(&api, &selector, &request, read, &filled).await;
+            tokio::select! {
+                () = follow(&api, &selector, &request, read, &filled) => {}
+                () = over => {}
+            }
         }
         filled.end();
     });
     Ok(Gathered { feed, task: task.abort_handle(), _open: open })
+}
+
+/// Completes a moment after the run is over; never for a function.
+fn over(cluster: &Cluster, subject: &Subject) -> impl Future<Output = ()> + use<> {
+    let mut recorded = cluster.invocations_recorded();
+    let (cluster, subject) = (cluster.clone(), subject.clone());
+    async move {
+        let Writer::Run(run) = subject.of else { return std::future::pending().await };
+        while !cluster.invocation_is_over(&subject.tenant, run) {
+            match recorded.recv().await {
+                Ok(id) if id == run => break,
+                // A run that ended before its object was seen here is told as any other, or looked for now.
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+        tokio::time::sleep(LAST_LINES).await;
+    }
 }
 
 /// Whether the pod is asked for, and has the container that is.

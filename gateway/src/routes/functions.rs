@@ -23,8 +23,8 @@ use crate::store::{Answer as Written, Change, FunctionRow, StoreError};
 mod document;
 /// Lists of functions.
 mod listing;
-/// What the policies make of a change.
-mod policy;
+/// What the policies make of a change, and of a run.
+pub(super) mod policy;
 /// Whether a function may be had, and what is told of it.
 mod verdict;
 /// Why a function is in the state it is in.

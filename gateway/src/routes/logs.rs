@@ -1,4 +1,4 @@
-//! `GET /v1/functions/{name}/logs`
+//! `GET /v1/functions/{name}/logs` and `GET /v1/invocations/{id}/logs`
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::call::Call;
-use super::{Answer, full};
+use super::{Answer, Body, full, invocations};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::logs::feed::Item;
-use crate::logs::line::render_gap;
+use crate::logs::line::{Line, render_gap};
 use crate::logs::request::{Form, LogRequest};
-use crate::logs::{Gathered, Subject, gather};
+use crate::logs::{Gathered, Subject, Writer, gather};
 
 /// Between two signs of life in a stream of events.
 const PING: Duration = Duration::from_secs(15);
@@ -35,12 +35,37 @@ const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// # Errors
 /// See [`crate::logs::LogError`].
 pub async fn get(app: Arc<App>, caller: Caller, call: Call) -> Answer {
-    let subject = Subject { tenant: caller.tenant.id().clone(), function: call.function_name()? };
+    let of = Writer::Function(call.function_name()?);
     let request = LogRequest::read(call.query()?, call.headers(), Timestamp::now())?;
+    let subject = Subject { tenant: caller.tenant.id().clone(), of };
+    stream_of(&app, subject, request, call.method() == Method::HEAD).await
+}
+
+/// `GET /v1/invocations/{id}/logs`: as of a function while the run is under way, and ends with it; afterwards the last
+/// lines that were kept.
+///
+/// # Errors
+/// No such run; see [`crate::logs::LogError`].
+pub async fn of_invocation(app: Arc<App>, caller: Caller, call: Call) -> Answer {
+    let request = LogRequest::read(call.query()?, call.headers(), Timestamp::now())?;
+    let (id, head) = (invocations::id(&call)?, call.method() == Method::HEAD);
+    let row = invocations::row(&app, &caller, id).await?;
+    let Some(record) = row.record else {
+        return stream_of(&app, Subject { tenant: row.tenant, of: Writer::Run(row.id) }, request, head).await;
+    };
+    let form = request.form;
+    let pod: Arc<str> = row.id.to_string().into();
+    let kept = record.log_tail.clone().unwrap_or_default();
+    let lines = kept.lines().map(|text| Line { at: record.finished_at, pod: Arc::clone(&pod), text: text.to_owned() });
+    let text: String = lines.map(|line| line.render(form)).collect();
+    Ok(with_headers(Response::new(full(text)), form))
+}
+
+async fn stream_of(app: &Arc<App>, subject: Subject, request: LogRequest, head: bool) -> Answer {
     let form = request.form;
     let open = app.log_streams.open(&subject.tenant)?;
     let gathered = gather(&app.cluster, &subject, request, open).await?;
-    let mut response = if call.method() == Method::HEAD {
+    let response = if head {
         Response::new(full(Vec::new()))
     } else {
         let reader = Reader { gathered, form, draining: app.draining(), begun: false };
@@ -50,6 +75,10 @@ pub async fn get(app: Arc<App>, caller: Caller, call: Call) -> Answer {
         });
         Response::new(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync())
     };
+    Ok(with_headers(response, form))
+}
+
+fn with_headers(mut response: Response<Body>, form: Form) -> Response<Body> {
     let content_type = match form {
         Form::Text { .. } => "text/plain; charset=utf-8",
         Form::Events => "text/event-stream",
@@ -58,7 +87,7 @@ pub async fn get(app: Arc<App>, caller: Caller, call: Call) -> Answer {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(NO_BUFFERING, HeaderValue::from_static("no"));
-    Ok(response)
+    response
 }
 
 /// The reader's side of a feed.

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use http::Method;
 
 use super::call::Call;
-use super::{Answer, audit, functions, health, invoke, logs, me, policies, quota, tenants, tiers, token};
+use super::{Answer, audit, functions, health, invocations, invoke, logs, me, policies, quota, tenants, tiers, token};
 use crate::app::App;
 use crate::auth::{Caller, Operator, Right};
 
@@ -73,6 +73,13 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         stream(None, "/v1/functions/{name}/http/{path..}", Invoke, invoke::http),
         stream(Some(GET), "/v1/functions/{name}/logs", Read, logs::get),
         tenant(POST, "/v1/functions/{name}:explain", Read, functions::explain),
+        // A stream since it may wait for the result for longer than calls may take.
+        stream(Some(POST), "/v1/functions/{name}:invoke", Invoke, invocations::invoke),
+        tenant(GET, "/v1/functions/{name}/invocations", Read, invocations::list),
+        tenant(GET, "/v1/invocations/{id}", Read, invocations::get),
+        tenant(POST, "/v1/invocations/{id}:cancel", Invoke, invocations::cancel),
+        stream(Some(POST), "/v1/invocations/{id}:retry", Invoke, invocations::retry),
+        stream(Some(GET), "/v1/invocations/{id}/logs", Read, logs::of_invocation),
         tenant(GET, "/v1/quota", Read, quota::get),
         tenant(GET, "/v1/audit", Read, audit::list),
         operator(GET, "/v1/policies", policies::list),

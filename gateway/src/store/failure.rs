@@ -32,6 +32,17 @@ pub enum StoreError {
     /// The thing is in no state for this; why.
     #[error("not in this state: {0}")]
     WrongState(String),
+    /// The run is over.
+    #[error("the run is over")]
+    Over,
+    /// There may be no more of them.
+    #[error("{limit} is {most}")]
+    TooMany {
+        /// The limit's name.
+        limit: &'static str,
+        /// How many there may be.
+        most: i64,
+    },
     /// The cursor was not made by this query.
     #[error("the cursor does not belong to this query")]
     BadCursor,

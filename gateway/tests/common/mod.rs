@@ -16,6 +16,7 @@ use clap::Parser;
 use devcluster::TestCluster;
 use eventflow_api::condition::{ConditionStatus, ConditionType, find};
 use eventflow_api::function::Function;
+use eventflow_api::invocation::Invocation;
 use eventflow_api::ledger::QuotaLedger;
 use eventflow_api::tenant::Tenant;
 use eventflow_api::tier::Tier;
@@ -395,7 +396,7 @@ fn start_controller() {
 async fn install(client: kube::Client) {
     let params = PatchParams::apply("test").force();
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for crd in [Function::crd(), Tenant::crd(), Tier::crd(), QuotaLedger::crd()] {
+    for crd in [Function::crd(), Invocation::crd(), Tenant::crd(), Tier::crd(), QuotaLedger::crd()] {
         let name = crd.name_any();
         api.patch(&name, &params, &Patch::Apply(&crd)).await.unwrap();
         eventually("the CRD is served", async || {
@@ -410,6 +411,7 @@ async fn install(client: kube::Client) {
     let few = ListParams::default().limit(1);
     eventually("the custom resources are served", async || {
         Api::<Function>::all(client.clone()).list(&few).await.is_ok()
+            && Api::<Invocation>::all(client.clone()).list(&few).await.is_ok()
             && Api::<Tenant>::all(client.clone()).list(&few).await.is_ok()
             && Api::<QuotaLedger>::all(client.clone()).list(&few).await.is_ok()
     })

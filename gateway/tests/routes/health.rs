@@ -9,7 +9,18 @@ async fn readiness_names_each_check_and_fails_in_a_drain() {
     let reply = app.get("", "/readyz").await;
     let mut names: Vec<String> = reply.json()["checks"].as_object().unwrap().keys().cloned().collect();
     names.sort();
-    let all = ["database", "endpoints", "functions", "ledgers", "policies", "quotas", "serving", "tenants", "tiers"];
+    let all = [
+        "database",
+        "endpoints",
+        "functions",
+        "invocations",
+        "ledgers",
+        "policies",
+        "quotas",
+        "serving",
+        "tenants",
+        "tiers",
+    ];
     assert_eq!(names, all);
     app.app.start_draining();
     let reply = app.get("", "/readyz").await;

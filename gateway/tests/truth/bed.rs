@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use devcluster::TestCluster;
 use eventflow_api::function::{Function, FunctionSpec};
+use eventflow_api::invocation::{Invocation, InvocationSpec};
 use eventflow_api::names::{FunctionName, TenantClaim};
 use eventflow_api::{ledger, tenant, tier};
 use gateway::auth::Tenant;
 use gateway::auth::testing;
 use gateway::cluster::{Applied, Cluster};
-use gateway::store::{AuditRow, FunctionRow, Origin, Store, StoreConfig, Written, migrate};
+use gateway::store::{AuditRow, FunctionRow, NewInvocation, Origin, Store, StoreConfig, Written, migrate};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -146,6 +147,16 @@ pub fn spec(image: &str) -> FunctionSpec {
     serde_json::from_value(json!({ "image": image, "env": { "KEY": "value" }, "port": 8080 })).unwrap()
 }
 
+/// A run of that function with that input.
+pub fn run_of(function: &FunctionRow, input: Option<&str>) -> NewInvocation {
+    let spec = InvocationSpec {
+        function: function.name.to_string(),
+        input: input.map(str::to_owned),
+        ..InvocationSpec::default()
+    };
+    NewInvocation { function_id: function.id, spec, retry_of: None }
+}
+
 /// A tenant that nobody else has.
 pub async fn new_tenant(store: &Store) -> Tenant {
     let claim: TenantClaim = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]).parse().unwrap();
@@ -175,7 +186,9 @@ async fn client_of(path: PathBuf) -> Client {
 
 async fn install_crds(client: Client) {
     let api: Api<CustomResourceDefinition> = Api::all(client);
-    for crd in [Function::crd(), tenant::Tenant::crd(), tier::Tier::crd(), ledger::QuotaLedger::crd()] {
+    for crd in
+        [Function::crd(), Invocation::crd(), tenant::Tenant::crd(), tier::Tier::crd(), ledger::QuotaLedger::crd()]
+    {
         let name = crd.name_any();
         api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
         eventually("the CRD is served", || async {

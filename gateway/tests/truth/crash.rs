@@ -4,8 +4,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use eventflow_api::function::Function;
+use eventflow_api::invocation::Invocation;
 use gateway::auth::{Tenant, testing};
-use kube::{Api, Client};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -59,6 +61,8 @@ impl Process {
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
+        // A body sent in chunks here is one chunk.
+        let body = body.find('{').zip(body.rfind('}')).map_or(body, |(from, to)| &body[from..=to]);
         Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
     }
 
@@ -125,6 +129,20 @@ impl Ground {
         eventually("nothing is pending", || async { (store.backlog().await.ok()?.rows == 0).then_some(()) }).await;
     }
 
+    async fn runs(&self) -> Vec<Invocation> {
+        let api: Api<Invocation> = Api::namespaced(self.client.clone(), self.tenant.namespace());
+        api.list(&ListParams::default()).await.unwrap().items
+    }
+
+    /// Plays the controller.
+    async fn end_run(&self, id: &str) {
+        let api: Api<Invocation> = Api::namespaced(self.client.clone(), self.tenant.namespace());
+        let status = json!({"phase": "Succeeded", "reason": "Completed", "attempts": 1, "exitCode": 0,
+            "result": "{\"a\":1}", "finishedAt": "2026-01-01T00:00:05Z", "observedGeneration": 1, "conditions": []});
+        let patch = Patch::Merge(json!({"status": status}));
+        api.patch_status(id, &PatchParams::default(), &patch).await.unwrap();
+    }
+
     async fn object(&self, function: &str) -> Option<Function> {
         let api: Api<Function> = Api::namespaced(self.client.clone(), self.tenant.namespace());
         api.get_opt(function).await.unwrap()
@@ -187,4 +205,63 @@ async fn a_delete_survives_a_kill_at_every_point() {
         assert_eq!(process.actions(&token, point), ["function.delete", "function.create"], "{point}");
     }
     assert!(ground.object("kept").await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_survives_a_kill_at_every_point() {
+    let ground = Ground::new().await;
+    for point in ["before-invocation-commit", "after-invocation-commit", "after-invocation-apply"] {
+        let process = Process::start(&ground.database, Some(point)).await;
+        let token = process.token(&ground.user);
+        let invoke = |process: &Process, token: &str| {
+            let body = Some(json!({"input": point}));
+            process.call("POST /v1/functions/kept:invoke", token, &[("idempotency-key", point)], body)
+        };
+        assert_eq!(invoke(&process, &token), None, "the process dies before it answers");
+        assert!(!process.ended().await.success());
+
+        let process = Process::start(&ground.database, None).await;
+        let token = process.token(&ground.user);
+        let (status, again) = invoke(&process, &token).unwrap();
+        assert!(matches!(status, 200 | 202), "{point}: {status} {again}");
+        let id = again["invocation_id"].as_str().unwrap().to_owned();
+        eventually("the object is there", || async {
+            ground.runs().await.iter().any(|run| run.name_any() == id).then_some(())
+        })
+        .await;
+        let of_it: Vec<_> =
+            ground.runs().await.into_iter().filter(|run| run.spec.input.as_deref() == Some(point)).collect();
+        assert_eq!(of_it.len(), 1, "{point}: the same call, not another one");
+        let (_, body) = process.call("GET /v1/audit", &token, &[], None).unwrap();
+        let entries = body["entries"].as_array().unwrap().iter();
+        assert_eq!(entries.filter(|entry| entry["detail"]["invocation"] == id.as_str()).count(), 1, "{point}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_survives_a_kill_at_every_point() {
+    let ground = Ground::new().await;
+    for point in ["before-invocation-record", "after-invocation-record"] {
+        let process = Process::start(&ground.database, Some(point)).await;
+        let token = process.token(&ground.user);
+        let (_, started) = process.call("POST /v1/functions/kept:invoke", &token, &[], Some(json!({}))).unwrap();
+        let id = started["invocation_id"].as_str().unwrap().to_owned();
+        eventually("the object is there", || async {
+            ground.runs().await.iter().any(|run| run.name_any() == id).then_some(())
+        })
+        .await;
+        ground.end_run(&id).await;
+        assert!(!process.ended().await.success());
+        assert!(ground.runs().await.iter().any(|run| run.name_any() == id), "{point}: it stays until that is safe");
+
+        let process = Process::start(&ground.database, None).await;
+        let token = process.token(&ground.user);
+        let read = || process.call(&format!("GET /v1/invocations/{id}"), &token, &[], None).unwrap().1;
+        eventually("its record is made", || async { (read()["phase"] == "Succeeded").then_some(()) }).await;
+        assert_eq!(read()["result"], json!({"a": 1}), "{point}");
+        eventually("the object goes", || async {
+            (!ground.runs().await.iter().any(|run| run.name_any() == id)).then_some(())
+        })
+        .await;
+    }
 }

@@ -1,7 +1,7 @@
 use gateway::store::{Change, FunctionQuery, StoreError};
 use tokio_postgres::error::SqlState;
 
-use crate::bed::{Database, name, new_tenant, origin, spec};
+use crate::bed::{Database, name, new_tenant, origin, run_of, spec};
 
 #[tokio::test]
 async fn methods_see_their_own_tenant_alone() {
@@ -27,7 +27,9 @@ async fn hand_written_sql_is_stopped_by_the_wall() {
     let database = Database::new().await;
     let store = database.store();
     let (a, b) = (new_tenant(&store).await, new_tenant(&store).await);
-    store.function_create(&a, &name("f"), &spec("x"), &origin(), None).await.unwrap();
+    let function = store.function_create(&a, &name("f"), &spec("x"), &origin(), None).await.unwrap().row;
+    let new = run_of(&function, None);
+    store.invocation_create(&a, new, &origin(), None).await.unwrap();
     let (a, b) = (a.id().as_str(), b.id().as_str());
 
     let sql = database.sql().await;
@@ -38,18 +40,18 @@ async fn hand_written_sql_is_stopped_by_the_wall() {
             sql.execute("SELECT set_config('app.tenant', $1, true)", &[&tenant]).await.unwrap();
         }
         let mut counts = Vec::new();
-        for table in ["functions", "audit_log", "idempotency_keys", "tenants"] {
+        for table in ["functions", "audit_log", "idempotency_keys", "tenants", "invocations"] {
             let row = sql.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap();
             counts.push(row.get(0));
         }
         sql.batch_execute("COMMIT").await.unwrap();
         counts
     };
-    assert_eq!(count(None).await, [0, 0, 0, 0], "before the setting was ever made it is NULL");
-    assert_eq!(count(Some(a)).await, [1, 1, 0, 1]);
-    assert_eq!(count(Some(b)).await, [0, 0, 0, 1]);
-    assert_eq!(count(None).await, [0, 0, 0, 0], "after a transaction it is ''");
-    assert_eq!(count(Some("")).await, [0, 0, 0, 0]);
+    assert_eq!(count(None).await, [0, 0, 0, 0, 0], "before the setting was ever made it is NULL");
+    assert_eq!(count(Some(a)).await, [1, 2, 0, 1, 1]);
+    assert_eq!(count(Some(b)).await, [0, 0, 0, 1, 0]);
+    assert_eq!(count(None).await, [0, 0, 0, 0, 0], "after a transaction it is ''");
+    assert_eq!(count(Some("")).await, [0, 0, 0, 0, 0]);
 
     // Writing: nothing of another's can be changed, and nothing can be put there.
     let as_b = format!("BEGIN; SELECT set_config('app.tenant', '{b}', true)");
@@ -63,6 +65,8 @@ async fn hand_written_sql_is_stopped_by_the_wall() {
     sql.batch_execute("ROLLBACK").await.unwrap();
     for statement in [
         "DELETE FROM functions",
+        "DELETE FROM invocations",
+        "UPDATE invocations SET phase = 'Succeeded', finished_at = now()",
         "UPDATE audit_log SET actor = 'nobody'",
         "DELETE FROM audit_log",
         "UPDATE tenants SET id = 'x'",

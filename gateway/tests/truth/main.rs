@@ -21,5 +21,7 @@ mod projection;
 mod adoption;
 /// The database or the API server away.
 mod outages;
+/// Runs: rows, their records and their end.
+mod invocations;
 /// The real program, killed at each named point.
 mod crash;

@@ -73,6 +73,13 @@ pub async fn delete(
     Ok(Said::default())
 }
 
+/// Judges a run of a function.
+pub async fn invoke(app: &Arc<App>, who: (&Caller, &str), row: &FunctionRow) -> Result<Said, ApiError> {
+    let (name, spec) = (&row.name, &row.spec);
+    let proposal = Proposal { operation: Operation::Invoke, name, spec, old: None, dry_run: false };
+    Ok(app.policies.admit(app, who, proposal).await?.1)
+}
+
 impl Said {
     /// Adds what the policies have to say to an answer, as Kubernetes does.
     ///
