@@ -242,3 +242,33 @@ fn a_token_is_tried_and_never_shown() {
     // A token goes to the platform it is for, and to no other.
     user.run(&["whoami", "--url", "http://localhost:1"]).ends(9);
 }
+
+#[test]
+fn a_run_is_started_waited_for_and_told() {
+    let judy = User::new("cli-judy");
+    judy.deploy("job", "job:v1", &["--replicas", "0"]).ends(0);
+    let said = judy
+        .run(&["invoke", "job", "--data", r#"{"hello": "cli"}"#, "--arg", "-x", "--env", "VERSION=2", "--wait"])
+        .ends(0);
+    let result: Value = serde_json::from_str(&said.out).expect("the result alone");
+    assert_eq!((&result["input"]["hello"], &result["args"][0]), (&"cli".into(), &"-x".into()), "{said:#?}");
+    assert_eq!(result["environment"]["VERSION"], "2");
+    assert!(said.err.contains("run ") && said.err.contains("of job"), "{said:#?}");
+
+    let said = judy.run_with_input(&["invoke", "job", "--input", "-", "--wait"], r#"{"exit": 9}"#).ends(7);
+    assert!(said.err.contains("exit code 9") && said.err.contains("job: read"), "{said:#?}");
+
+    let id = judy.run(&["invoke", "job", "-d", r#"{"sleep_ms": 600000}"#, "-o", "name"]).ends(0).out.trim().to_owned();
+    judy.run(&["invoke", "job", "-d", r#"{"sleep_ms": 600000}"#, "--wait", "--timeout", "1s"]).ends(8);
+    judy.run(&["invocation", "cancel", &id]).ends(0);
+    let rows = judy.run(&["invocation", "list", "job"]).ends(0).out;
+    assert_eq!(rows.lines().count(), 5, "{rows}");
+    let told = judy.run(&["invocation", "get", &id]).ends(0).out;
+    assert!(told.starts_with(&format!("Run {id} of job\n")), "{told}");
+    let failed =
+        rows.lines().find(|row| row.contains("Failed")).and_then(|row| row.split(' ').next()).expect("one failed");
+    judy.run(&["invocation", "cancel", failed]).ends(6);
+    judy.run(&["invocation", "retry", failed, "--wait"]).ends(7);
+    judy.run(&["invoke", "nobody"]).ends(4);
+    judy.run(&["invoke", "job", "--retries", "99"]).ends(2);
+}

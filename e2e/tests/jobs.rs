@@ -39,6 +39,15 @@ async fn over(caller: &Caller, id: &str) -> Value {
     until(caller, id, "is over", |run| run["finishedAt"].is_string()).await
 }
 
+/// Waits until no pod is reserved any more: that follows what is gone after a moment.
+async fn given_back(caller: &Caller) {
+    eventually(60, "all that was held is given back", || async {
+        let quota = caller.call(Method::GET, "/v1/quota", None).await.json;
+        if quota["reserved"]["pods"] == "0" { Ok(()) } else { Err(quota) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn input_reaches_the_program_and_its_result_comes_back() {
     let platform = Platform::shared();
@@ -88,7 +97,7 @@ async fn input_reaches_the_program_and_its_result_comes_back() {
         if left.trim().is_empty() { Ok(()) } else { Err(left) }
     })
     .await;
-    assert_eq!(alice.call(Method::GET, "/v1/quota", None).await.json["reserved"]["pods"], "0");
+    given_back(&alice).await;
 }
 
 #[tokio::test]
@@ -162,11 +171,7 @@ async fn every_way_to_fail_is_told() {
     let run = told(&nobody).await;
     assert_eq!((&run["reason"], &run["startedAt"]), (&json!("ImagePullFailed"), &Value::Null), "{run}");
     assert_eq!(told(&wrong).await["reason"], "ContainerFailed");
-    eventually(60, "all that was held is given back", || async {
-        let quota = carol.call(Method::GET, "/v1/quota", None).await.json;
-        if quota["reserved"]["pods"] == "0" { Ok(()) } else { Err(quota) }
-    })
-    .await;
+    given_back(&carol).await;
 }
 
 #[tokio::test]
