@@ -11,12 +11,16 @@ use crate::violation::{Fields, Violation, ViolationCode};
 
 /// Runs of functions.
 pub mod invocations;
+/// What happens to functions and the quota.
+pub mod events;
 /// The tenant's quota, and why a function is in the state it is in.
 pub mod quota;
 /// Tenants, for operators.
 pub mod tenants;
 /// Tiers, for operators.
 pub mod tiers;
+/// What calls came to.
+pub mod usage;
 
 /// Fields of a [`Function`] that the platform sets; ignored in what callers send.
 pub const READ_ONLY_FIELDS: [&str; 8] =

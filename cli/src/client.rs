@@ -94,6 +94,12 @@ impl Answer {
         serde_json::from_slice(&self.body).map_err(|error| CallError::Unreadable(error.to_string()))
     }
 
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     /// A header as text.
     #[must_use]
     pub fn header(&self, name: &HeaderName) -> Option<&str> {

@@ -24,8 +24,12 @@ pub mod invoke;
 pub mod curl;
 /// `logs`.
 pub mod logs;
+/// `events`.
+pub mod events;
 /// `quota`, `explain`.
 pub mod quota;
+/// `usage`.
+pub mod usage;
 /// `audit`.
 pub mod audit;
 /// `tenant`.
@@ -77,8 +81,12 @@ pub enum Command {
     Curl(curl::Curl),
     /// Show what a function's pods write, and follow it.
     Logs(logs::Logs),
+    /// Show what the cluster reported of a function, or follow what happens to all of them.
+    Events(events::Events),
     /// Show what your tenant may use, what it holds, and who waits.
     Quota(quota::Quota),
+    /// Show what the calls of your functions came to, hour by hour.
+    Usage(usage::Usage),
     /// Show who did what in your tenant, newest first.
     Audit(audit::Audit),
     /// Show and change tenants; for operators.
@@ -127,7 +135,9 @@ async fn run_there(session: &Session, command: Command) -> Result<(), CliError> 
         Command::Invocation(invocation) => invocation.run(session).await,
         Command::Curl(curl) => curl.run(session).await,
         Command::Logs(logs) => logs.run(session).await,
+        Command::Events(events) => events.run(session).await,
         Command::Quota(quota) => quota.run(session).await,
+        Command::Usage(usage) => usage.run(session).await,
         Command::Audit(audit) => audit.run(session).await,
         Command::Tenant(tenant) => tenant.run(session).await,
         Command::Policy(policy) => policy.run(session).await,

@@ -8,8 +8,12 @@ pub mod run;
 pub mod audit;
 /// The verdict of quota admission.
 pub mod admission;
+/// What happens.
+pub mod events;
 /// The quota, and explanations.
 pub mod quota;
+/// What calls came to.
+pub mod usage;
 /// Tenants and tiers.
 pub mod tenants;
 /// Policies.

@@ -276,6 +276,78 @@ pub struct ClusterEvent {
     pub count: i64,
 }
 
+/// What the cluster reported of a function.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct FunctionEvents {
+    /// Newest first.
+    pub events: Vec<ClusterEvent>,
+    /// There may be others.
+    pub more: bool,
+}
+
+/// How a function stands.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FunctionEvent {
+    /// Its name.
+    pub name: String,
+    /// Counts the changes of its spec.
+    pub generation: Option<i64>,
+    /// Its state in one word.
+    pub phase: String,
+    /// Pods that exist.
+    pub replicas: i64,
+    /// Pods that are ready.
+    pub ready_replicas: i64,
+    /// It is being taken down.
+    pub deleting: bool,
+    /// What is true of it.
+    pub conditions: Vec<Condition>,
+}
+
+/// How the quota stands.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct QuotaEvent {
+    /// The hard limits.
+    pub hard: std::collections::BTreeMap<String, String>,
+    /// What is reserved.
+    pub reserved: std::collections::BTreeMap<String, String>,
+    /// How many functions wait.
+    pub queued: i64,
+}
+
+/// What calls came to.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Usage {
+    /// From when on.
+    pub from: String,
+    /// Up to before when.
+    pub to: String,
+    /// Step by step.
+    pub steps: Vec<UsageStep>,
+}
+
+/// What calls came to within one step.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UsageStep {
+    /// Its beginning.
+    pub from: String,
+    /// The function, if each was asked for.
+    pub function: Option<String>,
+    /// Calls in all.
+    pub calls: i64,
+    /// Calls by how they ended.
+    pub outcomes: std::collections::BTreeMap<String, i64>,
+    /// How long they took together.
+    pub run_seconds: f64,
+    /// Bytes of their answers.
+    pub bytes_out: i64,
+}
+
 /// A tenant, as operators see it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -18,13 +18,13 @@ use crate::auth::Auth;
 use crate::cluster::Cluster;
 use crate::config::{Config, Limits};
 use crate::forward::Forward;
-use crate::logs::Streams;
 use crate::metrics::{ClusterLabels, Metrics};
 use crate::policy::Policies;
 use crate::routes::invocations::Waits;
 use crate::server::{self, Drained};
 use crate::store::{Store, StoreError};
-use crate::{admin, stack, webhook};
+use crate::streams::Streams;
+use crate::{admin, metering, stack, webhook};
 
 /// How long the outcome of the readiness checks is good for: probes must not become load.
 const READINESS_KEPT: Duration = Duration::from_secs(1);
@@ -69,6 +69,8 @@ pub struct App {
     pub log_streams: Arc<Streams>,
     /// Callers that wait for the results of runs.
     pub waits: Arc<Waits>,
+    /// Streams of events that are open.
+    pub event_streams: Arc<Streams>,
     draining: CancellationToken,
     readiness: Mutex<Option<(Instant, Vec<Check>)>>,
 }
@@ -104,6 +106,7 @@ impl App {
             limits,
             log_streams: Arc::default(),
             waits: Arc::default(),
+            event_streams: Arc::default(),
             draining: CancellationToken::new(),
             readiness: Mutex::new(None),
         }
@@ -158,6 +161,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     let mut app = App::new(Auth::new(config.auth), store, cluster, forward, policies, limits);
     app.metrics.cluster_requests = requests;
     let app = Arc::new(app);
+    tasks.spawn(metering::run(Arc::clone(&app.forward.meter), app.store.clone(), shutdown.clone()));
     if let Some(wanted) = config.webhook {
         let listener = bind(wanted.listen).await?;
         let (app, shutdown) = (Arc::clone(&app), shutdown.clone());

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::auth::Tenant;
 use crate::forward::pods::Table;
+use crate::live::Hub;
 use crate::store::{FunctionRow, Store};
 
 /// What the API server holds, kept up to date by watches.
@@ -56,6 +57,8 @@ mod verdict;
 mod invocations;
 /// What the cluster reported of a function and of its pods.
 mod events;
+/// What the watch caches tell those who watch a tenant.
+mod told;
 
 pub use self::quota::{QuotaView, Standing, Totals};
 pub use operators::ObjectError;
@@ -107,6 +110,8 @@ struct Inner {
     runs_due: Notify,
     /// What the adopter has to look at.
     desk: Desk,
+    /// What happens, for those who watch.
+    live: Arc<Hub>,
     /// Wakes the projector.
     due: Notify,
     /// Tenants whose object was made here and may not have come by the watch yet.
@@ -140,6 +145,7 @@ impl Cluster {
             recorder: Recorder::default(),
             runs_due: Notify::new(),
             desk: Desk::default(),
+            live: Arc::default(),
             due: Notify::new(),
             ensured: remember(30),
             owed: remember(3_600),
@@ -271,10 +277,13 @@ impl Cluster {
 }
 
 async fn watch_functions(inner: Arc<Inner>) {
-    let observe = |seen: watch::Seen<Function>| match seen {
-        watch::Seen::Changed(function) => inner.desk.changed(&function),
-        watch::Seen::Gone(function) => inner.desk.gone(&function),
-        watch::Seen::Listed => inner.desk.listed(),
+    let observe = |seen: watch::Seen<Function>| {
+        inner.tell_function(&seen);
+        match seen {
+            watch::Seen::Changed(function) => inner.desk.changed(&function),
+            watch::Seen::Gone(function) => inner.desk.gone(&function),
+            watch::Seen::Listed => inner.desk.listed(),
+        }
     };
     inner.functions.run(Api::all(inner.client.clone()), observe).await;
 }
@@ -296,7 +305,7 @@ async fn watch_tiers(inner: Arc<Inner>) {
 }
 
 async fn watch_ledgers(inner: Arc<Inner>) {
-    inner.ledgers.run(Api::all(inner.client.clone()), |_| ()).await;
+    inner.ledgers.run(Api::all(inner.client.clone()), |seen| inner.tell_ledger(&seen)).await;
 }
 
 async fn watch_quotas(inner: Arc<Inner>) {

@@ -19,6 +19,7 @@ use crate::logs::LogError;
 use crate::routes::Body;
 use crate::server::Fault;
 use crate::store::StoreError;
+use crate::streams::Full;
 
 /// Seconds after which a caller may try again when something of ours is away.
 const RETRY_AFTER_SECONDS: u32 = 1;
@@ -408,12 +409,20 @@ impl From<ForwardError> for ApiError {
     }
 }
 
+impl From<Full> for ApiError {
+    fn from(full: Full) -> Self {
+        let code = match full {
+            Full::OfTenant => ProblemCode::TooManyRequests,
+            Full::OfGateway => ProblemCode::Overloaded,
+        };
+        Self::new(code, full.to_string())
+    }
+}
+
 impl From<LogError> for ApiError {
     fn from(error: LogError) -> Self {
         let code = match &error {
             LogError::NoFunction | LogError::NoPod => ProblemCode::NotFound,
-            LogError::TenantBusy => ProblemCode::TooManyRequests,
-            LogError::GatewayBusy => ProblemCode::Overloaded,
             LogError::Unavailable(_) => ProblemCode::ClusterUnavailable,
         };
         let failure = Self::new(code, error.to_string());

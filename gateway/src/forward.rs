@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::cluster::Allowance;
+use crate::metering::Meter;
 use crate::routes::{Answer, Body, full};
 use crate::server::Handover;
 
@@ -62,6 +63,8 @@ const NEWS_DEADLINE: Duration = Duration::from_secs(2);
 pub struct Forward {
     domain: Option<String>,
     places: Arc<Places>,
+    /// What calls come to.
+    pub meter: Arc<Meter>,
     /// What is counted.
     pub metrics: InvocationMetrics,
 }
@@ -94,8 +97,9 @@ impl Forward {
     #[must_use]
     pub fn new(domain: Option<String>, max_invocations: usize) -> Self {
         let metrics = InvocationMetrics::default();
-        let places = Arc::new(Places::new(max_invocations, metrics.clone()));
-        Self { domain, places, metrics }
+        let meter = Arc::new(Meter::default());
+        let places = Arc::new(Places::new(max_invocations, metrics.clone(), Arc::clone(&meter)));
+        Self { domain, places, meter, metrics }
     }
 
     /// The function whose own host name the request is for, if it is for one.
@@ -118,7 +122,7 @@ pub async fn call(app: &App, target: &Target, request_id: &str, request: Request
     if allowance.suspended {
         return Err(ForwardError::TenantSuspended.into());
     }
-    let mut ticket = app.forward.places.enter(&target.tenant, allowance.concurrent_invocations)?;
+    let mut ticket = app.forward.places.enter(&target.tenant, &target.name, allowance.concurrent_invocations)?;
     let invocation = Invocation { app, target, request_id, function, allowance };
     match invocation.pass(request).await {
         Ok(passed) => Ok(passed.answer(ticket, target.form)),

@@ -30,8 +30,14 @@ pub mod store;
 pub mod cluster;
 /// From a caller's request to a pod of the function, and back.
 pub mod forward;
+/// What calls come to.
+pub mod metering;
 /// What functions wrote.
 pub mod logs;
+/// What happens to functions and quotas, as it happens.
+pub mod live;
+/// How many streams may be open.
+pub mod streams;
 /// Points at which a test kills the process.
 pub mod failpoint;
 /// The only map from a failure to a status.

@@ -38,12 +38,18 @@ pub mod invoke;
 pub mod invocations;
 /// `GET /v1/functions/{name}/logs`.
 pub mod logs;
+/// `GET /v1/events`.
+pub mod events;
+/// Answers that go on.
+mod stream;
 /// `GET /v1/audit`.
 pub mod audit;
 /// `/v1/policies` and `/v1/policy-groups`.
 pub mod policies;
 /// `GET /v1/quota`.
 pub mod quota;
+/// `GET /v1/usage`.
+pub mod usage;
 /// What operators change, and the writing down of it.
 pub mod operators;
 /// `/v1/tenants`.

@@ -31,6 +31,8 @@ mod pending;
 mod adoption;
 /// Policies, the replicas that run them, and what they decided.
 mod policies;
+/// What calls came to.
+mod usage;
 
 pub use adoption::{Adoption, Observed};
 pub use audit::{AuditRow, Deed};
@@ -46,6 +48,7 @@ pub use pending::{Backlog, Life};
 pub use policies::{
     Beat, Heart, InForce, NewDecision, NewRevision, PolicyChange, Reverted, Rollout, Shipped, TrialCount, TrialRequest,
 };
+pub use usage::{CallSum, UsageQuery, UsageRow};
 
 use connection::Connections;
 

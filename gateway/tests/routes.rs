@@ -9,12 +9,16 @@ mod auth_token;
 mod health;
 #[path = "routes/v1/audit.rs"]
 mod v1_audit;
+#[path = "routes/v1/events.rs"]
+mod v1_events;
 #[path = "routes/v1/functions.rs"]
 mod v1_functions;
 #[path = "routes/v1/functions/admission.rs"]
 mod v1_functions_admission;
 #[path = "routes/v1/functions/invoke.rs"]
 mod v1_functions_invoke;
+#[path = "routes/v1/functions/events.rs"]
+mod v1_functions_events;
 #[path = "routes/v1/functions/list.rs"]
 mod v1_functions_list;
 #[path = "routes/v1/functions/name.rs"]

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 enum Foreign {
     /// Nothing of the kind: the thing is named in the path, and is another tenant's.
     NotFound,
+    /// Nothing, since it was asked in a way that nobody may.
+    Refused,
     /// An answer without a trace of the other tenant.
     OwnThingsOnly,
     /// A thing of its own, under the very name that the other tenant uses.
@@ -24,10 +26,14 @@ fn call_of(method: &Method, pattern: &str, run: &str) -> Option<(String, Value, 
     let function = json!({"name": "secret-thing", "image": "foreign:1"});
     let path = pattern.replace("{name}", "secret-thing").replace("{path..}", "secret").replace("{id}", run);
     let (body, foreign) = match (method.as_str(), pattern) {
-        ("GET", "/v1/me" | "/v1/functions" | "/v1/audit" | "/v1/quota") => (Value::Null, Foreign::OwnThingsOnly),
+        ("GET", "/v1/me" | "/v1/functions" | "/v1/audit" | "/v1/quota" | "/v1/usage") => {
+            (Value::Null, Foreign::OwnThingsOnly)
+        }
         ("POST", "/v1/functions/{name}:explain") => (Value::Null, Foreign::NotFound),
         (_, "/v1/functions/{name}/http/{path..}") => (Value::Null, Foreign::NotFound),
-        ("GET", "/v1/functions/{name}/logs") => (Value::Null, Foreign::NotFound),
+        // What it shows of whom is tested with the streams: this one ends at once.
+        ("GET", "/v1/events") => return Some((format!("{path}?follow=never"), Value::Null, Foreign::Refused)),
+        ("GET", "/v1/functions/{name}/logs" | "/v1/functions/{name}/events") => (Value::Null, Foreign::NotFound),
         ("GET" | "DELETE", "/v1/functions/{name}") => (Value::Null, Foreign::NotFound),
         ("PUT", "/v1/functions/{name}") => (json!({"image": "foreign:1"}), Foreign::NotFound),
         ("PATCH", "/v1/functions/{name}") => (json!({"image": "foreign:1"}), Foreign::NotFound),
@@ -67,6 +73,7 @@ async fn nobody_sees_another_tenants_things() {
             let reply = app.call(method.clone(), &path, &foreigner, body.clone(), condition).await;
             let text = String::from_utf8_lossy(&reply.body).into_owned();
             match foreign {
+                Foreign::Refused => assert_eq!(reply.problem(), "malformed-request", "{what}"),
                 Foreign::NotFound => assert_eq!(reply.problem(), "not-found", "{what} {condition:?}"),
                 Foreign::OwnThingsOnly => {
                     assert_eq!(reply.status, StatusCode::OK, "{what}");

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{admission, function, time};
+use super::{admission, events, function};
 use crate::output::clean;
 use crate::output::style::{Style, Tone};
 use crate::output::table::{Cell, Table};
@@ -77,19 +77,7 @@ pub fn explanation(document: &Value, style: Style, now: Timestamp) -> String {
     }
     text.push_str(&function::timeline(&told.conditions, style, now));
     if !told.events.is_empty() {
-        let mut table = Table::new(&["AGO", "TYPE", "REASON", "OBJECT", "TIMES", "MESSAGE"]);
-        for event in &told.events {
-            let tone = if event.type_ == "Warning" { Tone::Wait } else { Tone::Plain };
-            table.row(vec![
-                time::age(&event.at, now).into(),
-                Cell::toned(&event.type_, tone),
-                event.reason.as_str().into(),
-                event.object.as_str().into(),
-                event.count.to_string().into(),
-                event.message.as_str().into(),
-            ]);
-        }
-        let _ = write!(text, "\nEvents\n{}", table.render(style));
+        let _ = write!(text, "\nEvents\n{}", events::table(&told.events, style, now));
     }
     if let Some(why) = &told.events_missing {
         let _ = writeln!(text, "\nEvents: {}", clean(why));

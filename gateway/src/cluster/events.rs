@@ -10,10 +10,10 @@ use kube::api::ListParams;
 use super::{Cluster, ClusterError, HANDLER_DEADLINE};
 use crate::auth::Tenant;
 
-/// Most events of the namespace that are looked at.
-const LOOKED_AT: u32 = 500;
-/// Most events that are told.
-const TOLD: usize = 20;
+/// Events of the namespace that are read at once.
+const PAGE: u32 = 500;
+/// Most pages that are read: the API server gives them in no order of time.
+const PAGES_MAX: usize = 4;
 
 /// Events, and whether there may be more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,24 +25,42 @@ pub struct Events {
 }
 
 impl Cluster {
-    /// What the cluster reported of the function and of what was made for it.
+    /// What the cluster reported of the function and of what was made for it, at most so many.
     ///
     /// # Errors
     /// [`ClusterError::Unavailable`] when the API server does not answer in time.
-    pub async fn function_events(&self, tenant: &Tenant, name: &FunctionName) -> Result<Events, ClusterError> {
+    pub async fn function_events(
+        &self,
+        tenant: &Tenant,
+        name: &FunctionName,
+        most: usize,
+    ) -> Result<Events, ClusterError> {
         let api: Api<Event> = Api::namespaced(self.inner.client.clone(), tenant.namespace());
-        let params = ListParams::default().limit(LOOKED_AT);
-        let listed = tokio::time::timeout(HANDLER_DEADLINE, api.list(&params)).await;
+        let listed = tokio::time::timeout(HANDLER_DEADLINE, list(&api)).await;
         let listed = listed.map_err(|elapsed| ClusterError::Unavailable(elapsed.into()))?;
-        let listed = listed.map_err(|error| ClusterError::Unavailable(error.into()))?;
+        let (listed, unread) = listed.map_err(|error| ClusterError::Unavailable(error.into()))?;
         let others: Vec<String> = self.inner.functions.map(tenant.namespace(), |_| ()).into_keys().collect();
         let mut events: Vec<_> =
-            listed.items.iter().filter(|event| is_about(event, name.as_str(), &others)).map(told).collect();
+            listed.iter().filter(|event| is_about(event, name.as_str(), &others)).map(told).collect();
         events.sort_by(|a, b| b.at.cmp(&a.at));
-        let more = listed.metadata.continue_.is_some_and(|token| !token.is_empty()) || events.len() > TOLD;
-        events.truncate(TOLD);
+        let more = unread || events.len() > most;
+        events.truncate(most);
         Ok(Events { events, more })
     }
+}
+
+/// The events of the namespace, and whether there are more.
+async fn list(api: &Api<Event>) -> Result<(Vec<Event>, bool), kube::Error> {
+    let (mut events, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
+    for _ in 0..PAGES_MAX {
+        let page = api.list(&params).await?;
+        events.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok((events, false)),
+        }
+    }
+    Ok((events, true))
 }
 
 /// Whether an event is about the function, or about something that was made for it and for no function of a longer

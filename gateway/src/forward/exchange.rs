@@ -269,7 +269,7 @@ impl http_body::Body for Download {
         };
         self.exchange.hear();
         match &frame {
-            Some(Ok(_)) => {}
+            Some(Ok(frame)) => self.ticket.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64,
             Some(Err(_)) => self.cut(),
             None => self.finish(),
         }

@@ -35,7 +35,22 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    fn as_str(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Answered,
+        Self::FunctionError,
+        Self::FunctionFailed,
+        Self::FunctionTimeout,
+        Self::Cut,
+        Self::NotReady,
+        Self::Refused,
+        Self::CallerFault,
+        Self::Left,
+    ];
+
+    /// As metrics and usage name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Answered => "answered",
             Self::FunctionError => "function_error",

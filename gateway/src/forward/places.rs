@@ -1,14 +1,15 @@
 //! How many invocations may be under way: of each tenant, as its tier says, and in this gateway. Who is over is refused
-//! at once; nobody queues.
+//! at once; nobody queues. What ends, or is refused, is counted here, for the metrics and for the tenant.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use eventflow_api::names::TenantId;
+use eventflow_api::names::{FunctionName, TenantId};
 
 use super::ForwardError;
 use super::metrics::{InvocationMetrics, Outcome};
+use crate::metering::{Call, Meter};
 
 /// The places of this gateway.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub(super) struct Places {
     most: usize,
     taken: Mutex<Taken>,
     metrics: InvocationMetrics,
+    meter: Arc<Meter>,
 }
 
 #[derive(Debug, Default)]
@@ -25,12 +27,17 @@ struct Taken {
 }
 
 impl Places {
-    pub(super) fn new(most: usize, metrics: InvocationMetrics) -> Self {
-        Self { most, taken: Mutex::default(), metrics }
+    pub(super) fn new(most: usize, metrics: InvocationMetrics, meter: Arc<Meter>) -> Self {
+        Self { most, taken: Mutex::default(), metrics, meter }
     }
 
-    /// Takes a place for an invocation of the tenant, which may have `limit` of them.
-    pub(super) fn enter(self: &Arc<Self>, tenant: &TenantId, limit: usize) -> Result<Ticket, ForwardError> {
+    /// Takes a place for an invocation of the tenant's function; the tenant may have `limit` of them.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        function: &FunctionName,
+        limit: usize,
+    ) -> Result<Ticket, ForwardError> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let refusal = if taken.by_tenant.get(tenant).is_some_and(|own| *own >= limit) {
             Some(ForwardError::TenantBusy { limit })
@@ -40,7 +47,10 @@ impl Places {
             None
         };
         if let Some(refusal) = refusal {
+            drop(taken);
             self.metrics.count(Outcome::Refused);
+            let call = Call { outcome: Outcome::Refused.as_str(), time: Duration::ZERO, bytes_out: 0 };
+            self.meter.count(tenant, function, call);
             return Err(refusal);
         }
         taken.all += 1;
@@ -49,8 +59,8 @@ impl Places {
             None => drop(taken.by_tenant.insert(tenant.clone(), 1)),
         }
         self.metrics.under_way.inc();
-        let (places, tenant) = (Arc::clone(self), tenant.clone());
-        Ok(Ticket { places, tenant, started: Instant::now(), outcome: Outcome::Left })
+        let (places, tenant, function) = (Arc::clone(self), tenant.clone(), function.clone());
+        Ok(Ticket { places, tenant, function, started: Instant::now(), outcome: Outcome::Left, bytes_out: 0 })
     }
 
     fn leave(&self, tenant: &TenantId) {
@@ -70,9 +80,12 @@ impl Places {
 pub(super) struct Ticket {
     places: Arc<Places>,
     tenant: TenantId,
+    function: FunctionName,
     started: Instant,
     /// How it will be counted.
     pub(super) outcome: Outcome,
+    /// Bytes of the answer so far.
+    pub(super) bytes_out: u64,
 }
 
 impl Drop for Ticket {
@@ -80,7 +93,10 @@ impl Drop for Ticket {
         self.places.leave(&self.tenant);
         self.places.metrics.under_way.dec();
         self.places.metrics.count(self.outcome);
-        self.places.metrics.duration.observe(self.started.elapsed().as_secs_f64());
+        let time = self.started.elapsed();
+        self.places.metrics.duration.observe(time.as_secs_f64());
+        let call = Call { outcome: self.outcome.as_str(), time, bytes_out: self.bytes_out };
+        self.places.meter.count(&self.tenant, &self.function, call);
     }
 }
 
@@ -90,23 +106,24 @@ mod tests {
 
     #[test]
     fn places_are_counted_by_tenant_and_in_all() {
-        let places = Arc::new(Places::new(3, InvocationMetrics::default()));
+        let places = Arc::new(Places::new(3, InvocationMetrics::default(), Arc::default()));
         let (a, b): (TenantId, TenantId) = ("a".parse().unwrap(), "b".parse().unwrap());
-        let first = places.enter(&a, 2).unwrap();
-        let _second = places.enter(&a, 2).unwrap();
-        assert!(matches!(places.enter(&a, 2), Err(ForwardError::TenantBusy { limit: 2 })));
-        let _third = places.enter(&b, 2).unwrap();
-        assert!(matches!(places.enter(&b, 2), Err(ForwardError::GatewayBusy)));
+        let f = "f".parse().unwrap();
+        let first = places.enter(&a, &f, 2).unwrap();
+        let _second = places.enter(&a, &f, 2).unwrap();
+        assert!(matches!(places.enter(&a, &f, 2), Err(ForwardError::TenantBusy { limit: 2 })));
+        let _third = places.enter(&b, &f, 2).unwrap();
+        assert!(matches!(places.enter(&b, &f, 2), Err(ForwardError::GatewayBusy)));
         drop(first);
-        drop(places.enter(&b, 2).unwrap());
+        drop(places.enter(&b, &f, 2).unwrap());
         let taken = places.taken.lock().unwrap();
         assert_eq!((taken.all, taken.by_tenant[&a], taken.by_tenant[&b]), (2, 1, 1));
     }
 
     #[test]
     fn a_tenant_without_invocations_is_forgotten() {
-        let places = Arc::new(Places::new(3, InvocationMetrics::default()));
-        drop(places.enter(&"a".parse().unwrap(), 1).unwrap());
+        let places = Arc::new(Places::new(3, InvocationMetrics::default(), Arc::default()));
+        drop(places.enter(&"a".parse().unwrap(), &"f".parse().unwrap(), 1).unwrap());
         assert!(places.taken.lock().unwrap().by_tenant.is_empty());
     }
 }

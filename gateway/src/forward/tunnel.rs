@@ -37,22 +37,27 @@ pub(super) async fn run(caller: OnUpgrade, pod: OnUpgrade, held: Held) {
         },
         () = exchange.silent() => Outcome::Cut,
     };
+    ticket.bytes_out = pod.read;
     drop((connection, load));
 }
 
 fn heard(io: Upgraded, exchange: &Arc<Exchange>) -> Heard {
-    Heard { io: TokioIo::new(io), exchange: Arc::clone(exchange) }
+    Heard { io: TokioIo::new(io), exchange: Arc::clone(exchange), read: 0 }
 }
 
 /// One end, from which each byte counts against the silence.
 struct Heard {
     io: TokioIo<Upgraded>,
     exchange: Arc<Exchange>,
+    /// Bytes that came from it.
+    read: u64,
 }
 
 impl AsyncRead for Heard {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.read += (buf.filled().len() - before) as u64;
         if read.is_ready() {
             self.exchange.hear();
         }

@@ -19,8 +19,9 @@ use super::feed::Feed;
 use super::line::Line;
 use super::request::LogRequest;
 use super::source::{Lines, Mark, Source};
-use super::{LogError, OpenStream, Subject, Writer};
+use super::{LogError, Subject, Writer};
 use crate::cluster::Cluster;
+use crate::streams::OpenStream;
 
 /// Longest wait for the list of pods.
 const LIST_DEADLINE: Duration = Duration::from_secs(2);

@@ -1,34 +1,22 @@
 //! `GET /v1/functions/{name}/logs` and `GET /v1/invocations/{id}/logs`
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use futures::stream;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Response};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::call::Call;
-use super::{Answer, Body, full, invocations};
+use super::stream::{CHUNK, EVENTS, PING, PING_EVENT, answer, with_headers};
+use super::{Answer, full, invocations};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::logs::feed::Item;
 use crate::logs::line::{Line, render_gap};
 use crate::logs::request::{Form, LogRequest};
 use crate::logs::{Gathered, Subject, Writer, gather};
-
-/// Between two signs of life in a stream of events.
-const PING: Duration = Duration::from_secs(15);
-/// About how much is put together into one write.
-const CHUNK: usize = 16 * 1024;
-/// Asks proxies in between not to hold lines back.
-const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Answers with the lines of all of the function's pods.
 ///
@@ -58,36 +46,23 @@ pub async fn of_invocation(app: Arc<App>, caller: Caller, call: Call) -> Answer 
     let kept = record.log_tail.clone().unwrap_or_default();
     let lines = kept.lines().map(|text| Line { at: record.finished_at, pod: Arc::clone(&pod), text: text.to_owned() });
     let text: String = lines.map(|line| line.render(form)).collect();
-    Ok(with_headers(Response::new(full(text)), form))
+    Ok(with_headers(Response::new(full(text)), content_type(form)))
 }
 
 async fn stream_of(app: &Arc<App>, subject: Subject, request: LogRequest, head: bool) -> Answer {
     let form = request.form;
     let open = app.log_streams.open(&subject.tenant)?;
     let gathered = gather(&app.cluster, &subject, request, open).await?;
-    let response = if head {
-        Response::new(full(Vec::new()))
-    } else {
-        let reader = Reader { gathered, form, draining: app.draining(), begun: false };
-        let frames = stream::unfold(reader, |mut reader| async move {
-            let text = reader.next().await?;
-            Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), reader))
-        });
-        Response::new(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync())
-    };
-    Ok(with_headers(response, form))
+    let reader = Reader { gathered, form, draining: app.draining(), begun: false };
+    let texts = stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) });
+    Ok(answer(head, content_type(form), texts))
 }
 
-fn with_headers(mut response: Response<Body>, form: Form) -> Response<Body> {
-    let content_type = match form {
+fn content_type(form: Form) -> &'static str {
+    match form {
         Form::Text { .. } => "text/plain; charset=utf-8",
-        Form::Events => "text/event-stream",
-    };
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(NO_BUFFERING, HeaderValue::from_static("no"));
-    response
+        Form::Events => EVENTS,
+    }
 }
 
 /// The reader's side of a feed.
@@ -111,7 +86,7 @@ impl Reader {
         };
         let mut text = match (item, self.form) {
             (Ok(item), _) => self.render(item)?,
-            (Err(_), Form::Events) => "event: ping\ndata: {}\n\n".to_owned(),
+            (Err(_), Form::Events) => PING_EVENT.to_owned(),
             (Err(_), Form::Text { .. }) => String::new(),
         };
         while text.len() < CHUNK {

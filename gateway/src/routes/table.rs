@@ -8,7 +8,10 @@ use futures::future::BoxFuture;
 use http::Method;
 
 use super::call::Call;
-use super::{Answer, audit, functions, health, invocations, invoke, logs, me, policies, quota, tenants, tiers, token};
+use super::{
+    Answer, audit, events, functions, health, invocations, invoke, logs, me, policies, quota, tenants, tiers, token,
+    usage,
+};
 use crate::app::App;
 use crate::auth::{Caller, Operator, Right};
 
@@ -72,6 +75,8 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         tenant(DELETE, "/v1/functions/{name}", Write, functions::delete),
         stream(None, "/v1/functions/{name}/http/{path..}", Invoke, invoke::http),
         stream(Some(GET), "/v1/functions/{name}/logs", Read, logs::get),
+        tenant(GET, "/v1/functions/{name}/events", Read, events::of_function),
+        stream(Some(GET), "/v1/events", Read, events::live),
         tenant(POST, "/v1/functions/{name}:explain", Read, functions::explain),
         // A stream since it may wait for the result for longer than calls may take.
         stream(Some(POST), "/v1/functions/{name}:invoke", Invoke, invocations::invoke),
@@ -81,6 +86,7 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         stream(Some(POST), "/v1/invocations/{id}:retry", Invoke, invocations::retry),
         stream(Some(GET), "/v1/invocations/{id}/logs", Read, logs::of_invocation),
         tenant(GET, "/v1/quota", Read, quota::get),
+        tenant(GET, "/v1/usage", Read, usage::get),
         tenant(GET, "/v1/audit", Read, audit::list),
         operator(GET, "/v1/policies", policies::list),
         operator(POST, "/v1/policies", policies::upload),

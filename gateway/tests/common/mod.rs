@@ -203,6 +203,8 @@ impl TestApp {
         let (policies, mut policy_tasks) = Policies::start(engine(), store.clone(), policies, shutdown.clone());
         policy_tasks.detach_all();
         let app = Arc::new(App::new(auth, store, watches, forward, policies, limits));
+        let (meter, written) = (Arc::clone(&app.forward.meter), app.store.clone());
+        tokio::spawn(gateway::metering::run(meter, written, shutdown.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -17,3 +17,5 @@ mod rollout;
 mod host;
 /// The database or the API server away.
 mod outages;
+/// What calls come to.
+mod usage;

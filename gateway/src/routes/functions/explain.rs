@@ -17,6 +17,9 @@ use crate::routes::call::Call;
 use crate::routes::{Answer, json};
 use crate::store::FunctionRow;
 
+/// Most events that are told.
+const EVENTS: usize = 20;
+
 /// What there is to say of a function. One bounded call to the API server, for events; without it the answer says so.
 ///
 /// # Errors
@@ -28,7 +31,7 @@ pub async fn explain(app: Arc<App>, caller: Caller, call: Call) -> Answer {
     let status = status.unwrap_or_default();
     let (admission, sentence) = admission(&app, &caller, &row);
     let summary = summary(&app, &caller, &row, &status, sentence);
-    let (events, events_missing) = match app.cluster.function_events(&caller.tenant, &row.name).await {
+    let (events, events_missing) = match app.cluster.function_events(&caller.tenant, &row.name, EVENTS).await {
         Ok(found) => (found.events, found.more.then(|| "there are more; only the newest are told".to_owned())),
         Err(error) => {
             tracing::warn!(error = chain(&error), "The events of a function cannot be read.");
