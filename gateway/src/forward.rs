@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::cluster::Allowance;
 use crate::metering::Meter;
+use crate::policy::Permit;
 use crate::routes::{Answer, Body, full};
 use crate::server::Handover;
 
@@ -113,7 +114,7 @@ impl Forward {
 ///
 /// # Errors
 /// See [`ForwardError`].
-pub async fn call(app: &App, target: &Target, request_id: &str, request: Request<Body>) -> Answer {
+pub async fn call(app: &App, target: &Target, (request_id, permit): (&str, &Permit), request: Request<Body>) -> Answer {
     let function = app.cluster.function(&target.tenant, &target.name).ok_or(ForwardError::NotFound)?;
     if function.spec.port.is_none() {
         return Err(ForwardError::NotHttp.into());
@@ -122,8 +123,9 @@ pub async fn call(app: &App, target: &Target, request_id: &str, request: Request
     if allowance.suspended {
         return Err(ForwardError::TenantSuspended.into());
     }
-    let mut ticket = app.forward.places.enter(&target.tenant, &target.name, allowance.concurrent_invocations)?;
-    let invocation = Invocation { app, target, request_id, function, allowance };
+    let whose = (&target.tenant, &target.name);
+    let mut ticket = app.forward.places.enter(whose, allowance.concurrent_invocations, permit.priority())?;
+    let invocation = Invocation { app, target, request_id, permit, function, allowance };
     match invocation.pass(request).await {
         Ok(passed) => Ok(passed.answer(ticket, target.form)),
         Err(error) => {
@@ -138,6 +140,8 @@ struct Invocation<'a> {
     app: &'a App,
     target: &'a Target,
     request_id: &'a str,
+    /// What the policies change about it.
+    permit: &'a Permit,
     function: Arc<Function>,
     allowance: Allowance,
 }
@@ -183,7 +187,8 @@ impl Invocation<'_> {
         }
         let seconds = self.function.spec.timeout_seconds.clamp(1, i64::from(self.allowance.max_timeout_seconds));
         let waiting = request.headers().get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(LEAVE));
-        let exchange = Exchange::begin(Duration::from_secs(seconds.unsigned_abs()), waiting);
+        let timeout = Duration::from_secs(seconds.unsigned_abs());
+        let exchange = Exchange::begin(self.permit.timeout().map_or(timeout, |shorter| shorter.min(timeout)), waiting);
         let web_socket = WebSocket::of(&mut request);
         let mut request = self.outgoing(request, &exchange)?;
         if waiting {
@@ -214,6 +219,8 @@ impl Invocation<'_> {
             authorized_here: self.target.form != Form::Host { token: false },
         };
         headers::to_pod(&mut headers, &passage).map_err(|error| ForwardError::Headers(error.into()))?;
+        // Last, so that no `Connection` of the caller's takes off what a policy puts on.
+        self.permit.change_headers(&mut headers);
         if !headers.contains_key(HOST) {
             let host = parts.uri.authority().map_or(passage.function, |authority| authority.as_str());
             let host = HeaderValue::from_str(host).map_err(|error| ForwardError::Headers(error.into()))?;
@@ -332,7 +339,7 @@ async fn attempt(
 
 /// Who was silent for too long.
 fn silent(exchange: &Exchange) -> ForwardError {
-    let seconds = exchange.silence().as_secs();
+    let seconds = exchange.silence().as_secs_f64();
     if exchange.waits_for_caller() { ForwardError::CallerSilent { seconds } } else { ForwardError::Silent { seconds } }
 }
 

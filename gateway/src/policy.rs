@@ -35,6 +35,8 @@ mod builtin;
 mod facts;
 /// Requests.
 mod request;
+/// What they may do, and what policies change about them.
+mod permit;
 /// Changes of functions.
 mod admission;
 /// Invocations of each tenant that are under way.
@@ -56,8 +58,9 @@ pub use builtin::ShipError;
 pub use in_flight::InFlight;
 pub use intake::{Intake, Question, Refusal};
 pub use metrics::PolicyMetrics;
+pub use permit::{PRIORITY, Permit};
 pub(crate) use request::refusal;
-pub use request::{Permit, action, is_invocation, write_rates};
+pub use request::{Asker, action, is_invocation, write_rates};
 
 use guard::Guard;
 use in_flight::Crowd;

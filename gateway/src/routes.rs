@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -252,9 +253,11 @@ where
             }
             let action = policy::action(route);
             let under_way = policy::is_invocation(&action).then(|| app.policies.enter(caller.tenant.id()));
-            let permit = app.policies.check(&app, &caller, &call, &action)?;
+            let permit = app.policies.check(&app, (&caller).into(), &call, &action)?;
             call.set_permit(permit.clone());
-            let mut response = handler(app, caller, call).await?;
+            // Of an invocation it shortens the function's own time-out.
+            let timeout = permit.timeout().filter(|_| under_way.is_none());
+            let mut response = in_time(timeout, handler(app, caller, call)).await?;
             permit.write_headers(response.headers_mut());
             Ok(match under_way {
                 Some(under_way) => response.map(|body| held(body, under_way)),
@@ -262,6 +265,18 @@ where
             })
         }
     }
+}
+
+/// The answer, if it comes before a policy's time-out.
+async fn in_time(timeout: Option<Duration>, answer: impl Future<Output = Answer>) -> Answer {
+    let Some(timeout) = timeout else { return answer.await };
+    tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
+        let detail = format!(
+            "The request took longer than a policy lets it: {} ms. A write may have happened.",
+            timeout.as_millis()
+        );
+        Err(ApiError::new(eventflow_api::problem::ProblemCode::Timeout, detail))
+    })
 }
 
 fn options(allow: &str) -> Answer {

@@ -28,8 +28,8 @@ mod client;
 /// Counting the requests under way on a connection.
 mod activity;
 
-pub use activity::Handover;
 use activity::{Activity, Tracked};
+pub use activity::{Handover, Peer};
 use client::{ClientIo, Protocol};
 pub use framing::Fault;
 
@@ -82,6 +82,7 @@ where
         let draining = draining.clone();
         connections.spawn(async move {
             let _place = place;
+            let peer = stream.peer_addr().ok().map(|address| Peer(address.ip().to_canonical()));
             let guess = async {
                 tokio::select! {
                     guessed = ClientIo::guess(stream, &limits) => guessed.ok(),
@@ -91,7 +92,7 @@ where
             // A client that says nothing has nothing to lose.
             let Some((protocol, io)) = guess.await else { return };
             let activity = io.activity();
-            let service = TowerToHyperService::new(Tracked::new(service, Arc::clone(&activity)));
+            let service = TowerToHyperService::new(Tracked::new(service, Arc::clone(&activity), peer));
             let outcome = match protocol {
                 Protocol::Http1 => {
                     let connection = pin!(http1(&limits).serve_connection(TokioIo::new(io), service).with_upgrades());

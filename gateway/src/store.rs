@@ -76,6 +76,21 @@ pub struct Origin {
     pub request_id: String,
     /// W3C `traceparent` of the call.
     pub traceparent: Option<String>,
+    /// What policies noted about the call, by name.
+    pub notes: Vec<(String, String)>,
+}
+
+impl Origin {
+    /// The detail of an entry in the audit log, with the policies' notes if there are any.
+    fn noted(&self, mut detail: serde_json::Value) -> serde_json::Value {
+        if !self.notes.is_empty()
+            && let Some(detail) = detail.as_object_mut()
+        {
+            let notes = self.notes.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
+            detail.insert("notes".to_owned(), notes.collect::<serde_json::Map<_, _>>().into());
+        }
+        detail
+    }
 }
 
 /// The store. Cheap to clone.

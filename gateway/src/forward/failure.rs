@@ -41,7 +41,7 @@ pub enum ForwardError {
     #[error("Nothing of the body came for {seconds} s. Send it again, faster.")]
     CallerSilent {
         /// For how long.
-        seconds: u64,
+        seconds: f64,
     },
     /// The caller's body broke off.
     #[error("The body ended early.")]
@@ -53,10 +53,10 @@ pub enum ForwardError {
     #[error("The function closed the connection before its answer was complete, or its answer is no HTTP.")]
     Broke(#[source] BoxError),
     /// The function was silent for as long as its time-out.
-    #[error("The function said nothing for {seconds} s, its time-out (timeoutSeconds).")]
+    #[error("The function said nothing for {seconds} s, its time-out (timeoutSeconds, or what a policy makes of it).")]
     Silent {
         /// For how long.
-        seconds: u64,
+        seconds: f64,
     },
     /// A field of ours cannot be written.
     #[error("the request to the pod cannot be written")]

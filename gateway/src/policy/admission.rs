@@ -23,6 +23,10 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
 
+/// What the operator hears of a policy that sets labels through the API.
+const NO_METADATA: &str = "its labels or annotations are changed, and functions made through the API have none of their \
+    own: let the policy change the spec alone, or bind it where functions are made with kubectl";
+
 /// What somebody wants of a function.
 #[derive(Debug, Clone, Copy)]
 pub struct Proposal<'a> {
@@ -61,6 +65,9 @@ pub(crate) struct Matter {
     pub(crate) dry_run: bool,
     /// Whether tokens are taken from counters.
     pub(crate) counts: bool,
+    /// Whether labels and annotations that policies set are kept: not those of functions made through the API, whose
+    /// documents have none.
+    pub(crate) keeps_metadata: bool,
 }
 
 /// A function as policies see it.
@@ -110,15 +117,12 @@ impl Policies {
             old: old.map(|old| function_object(tenant, name, old)),
             dry_run,
             counts: !dry_run,
+            keeps_metadata: false,
         };
-        let before = matter.object.clone();
         let outcome = self.judge(app, matter).await?;
         let trace = trace(&outcome.steps);
         let admitted = outcome.result.map_err(refusal)?;
-        let mut warnings = admitted.warnings;
-        if admitted.object["metadata"] != before["metadata"] {
-            warnings.push("A policy sets labels or annotations; through this API functions have none.".to_owned());
-        }
+        let warnings = admitted.warnings;
         let is_change = matches!(operation, Operation::Create | Operation::Update);
         let spec = if is_change && admitted.changed {
             let (spec, _) = parse_replace(name, admitted.object["spec"].clone()).map_err(ApiError::invalid)?;
@@ -167,7 +171,8 @@ impl Policies {
             }
         };
         let (name, about) = (matter.name.clone(), About::of_admission(&view, matter.name.as_str(), sets.revision));
-        let judge = move || evaluate(&sets, &view, &name, &around);
+        let given = (!matter.keeps_metadata).then(|| matter.object["metadata"].clone());
+        let judge = move || evaluate(&sets, &view, (&name, given.as_ref()), &around);
         let judged = tokio::task::spawn_blocking(judge).await;
         let outcome = judged.map_err(|error| ApiError::internal(format!("judging a change: {error}")))?;
         let secrets = || {
@@ -180,8 +185,18 @@ impl Policies {
     }
 }
 
-fn evaluate(sets: &Sets, view: &AdmissionView, name: &FunctionName, around: &Surroundings) -> AdmissionOutcome {
+/// With `given`, that metadata must stay: a patch that changes it is refused as any other that cannot be carried out,
+/// and not carried out in part.
+fn evaluate(
+    sets: &Sets,
+    view: &AdmissionView,
+    (name, given): (&FunctionName, Option<&Value>),
+    around: &Surroundings,
+) -> AdmissionOutcome {
     let validate = |object: &Value| {
+        if given.is_some_and(|given| object["metadata"] != *given) {
+            return Err(NO_METADATA.to_owned());
+        }
         let parsed = parse_replace(name, object["spec"].clone());
         parsed.map(drop).map_err(|violations| {
             let faults: Vec<String> = violations.iter().map(|v| format!("{} {}", v.field, v.message)).collect();

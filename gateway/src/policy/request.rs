@@ -4,15 +4,16 @@
 use std::sync::Arc;
 
 use eventflow_api::http::Role;
+use eventflow_api::names::TenantId;
 use eventflow_api::policy::World;
 use http::{HeaderMap, HeaderValue, Method, header};
 use policy_engine::Call as Surroundings;
 use policy_engine::counters::Lane;
 use policy_engine::set::{RateState, Refused};
-use policy_engine::types::{Pair, RequestChange, RequestView};
+use policy_engine::types::{Pair, RequestView};
 
 use super::recorder::About;
-use super::{Policies, facts};
+use super::{Permit, Policies, facts};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -22,22 +23,32 @@ use crate::routes::call::Call;
 /// Headers that no policy is shown: they are the caller's secrets.
 const SECRET_HEADERS: [header::HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
 
-/// What the policies let a request do.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Permit {
-    /// The set of policies that judged.
-    pub set_revision: u64,
-    /// Changes to the request, in order: headers towards the function, priority, time-out.
-    pub changes: Vec<RequestChange>,
-    /// Counters from which tokens were taken.
-    pub rates: Vec<RateState>,
+/// Who calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    tenant: &'a TenantId,
+    subject: &'a str,
+    role: &'static str,
+    issuer: Option<&'a str>,
 }
 
-impl Permit {
-    /// Tells the caller what is left of its limits, and by which policies it was judged.
-    pub fn write_headers(&self, headers: &mut HeaderMap) {
-        write_rates(&self.rates, headers);
-        headers.insert("eventflow-policy-revision", HeaderValue::from(self.set_revision));
+impl<'a> Asker<'a> {
+    /// Anybody, at a function of this tenant that everybody may call.
+    #[must_use]
+    pub fn anonymous(tenant: &'a TenantId) -> Self {
+        Self { tenant, subject: "", role: "anonymous", issuer: None }
+    }
+}
+
+impl<'a> From<&'a Caller> for Asker<'a> {
+    fn from(caller: &'a Caller) -> Self {
+        let identity = &caller.identity;
+        Self {
+            tenant: caller.tenant.id(),
+            subject: &identity.subject,
+            role: role(&identity.roles),
+            issuer: Some(&identity.issuer),
+        }
     }
 }
 
@@ -92,11 +103,11 @@ pub fn is_invocation(action: &str) -> bool {
 }
 
 impl Policies {
-    /// Judges a call of a tenant. Every policy of the set in its scope is asked; the first refusal ends it.
+    /// Judges a call at a tenant's things. Every policy of the set in its scope is asked; the first refusal ends it.
     ///
     /// # Errors
     /// A refusal, a limit that is reached, and a policy that failed.
-    pub fn check(&self, app: &Arc<App>, caller: &Caller, call: &Call, action: &str) -> Result<Permit, ApiError> {
+    pub fn check(&self, app: &Arc<App>, asker: Asker<'_>, call: &Call, action: &str) -> Result<Permit, ApiError> {
         let sets = self.inner.sets.load();
         let Some(sets) = sets.as_ref() else {
             return Err(ApiError::policy_failed("(none yet)", "no set of policies was loaded since the start"));
@@ -105,8 +116,8 @@ impl Policies {
         if sets.bound.0 == 0 && sets.broken.is_empty() {
             return Ok(Permit { set_revision, ..Permit::default() });
         }
-        let id = caller.tenant.id();
-        let view = self.view(app, caller, call, action);
+        let id = asker.tenant;
+        let view = self.view(app, asker, call, action);
         if let Some(broken) = sets.broken(World::Request, &view.tenant) {
             return Err(ApiError::policy_failed(&broken.binding, broken.message.clone()));
         }
@@ -125,20 +136,24 @@ impl Policies {
             secrets.chain(view.query.split(['&', '=']).map(str::to_owned)).collect()
         });
         match outcome.result {
-            Ok(changes) => Ok(Permit { set_revision, changes, rates: outcome.rates }),
+            Ok(changes) => {
+                let permit = Permit { set_revision, changes, rates: outcome.rates };
+                permit.trace();
+                Ok(permit)
+            }
             Err(refused) => Err(refusal(refused)),
         }
     }
 
-    fn view(&self, app: &App, caller: &Caller, call: &Call, action: &str) -> RequestView {
+    fn view(&self, app: &App, asker: Asker<'_>, call: &Call, action: &str) -> RequestView {
         let (uri, headers) = (call.uri(), call.headers());
         let shown = headers.iter().filter(|(name, _)| !SECRET_HEADERS.contains(name));
         let pair = |name: &str, value: &str| Pair { name: name.to_owned(), value: value.to_owned() };
         RequestView {
             request_id: call.request_id().to_owned(),
-            tenant: facts::tenant(app, caller.tenant.id()),
-            subject: caller.identity.subject.clone(),
-            role: role(&caller.identity.roles).to_owned(),
+            tenant: facts::tenant(app, asker.tenant),
+            subject: asker.subject.to_owned(),
+            role: asker.role.to_owned(),
             action: action.to_owned(),
             function: call.first_param().map(str::to_owned),
             method: call.method().to_string(),
@@ -147,10 +162,10 @@ impl Policies {
             headers: shown
                 .map(|(name, value)| pair(name.as_str(), &String::from_utf8_lossy(value.as_bytes())))
                 .collect(),
-            claims: vec![pair("iss", &caller.identity.issuer)],
-            remote_address: String::new(),
+            claims: asker.issuer.map(|issuer| pair("iss", issuer)).into_iter().collect(),
+            remote_address: call.peer().map(|address| address.to_string()).unwrap_or_default(),
             content_length: headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()),
-            in_flight: self.inner.crowd.count(caller.tenant.id()),
+            in_flight: self.inner.crowd.count(asker.tenant),
         }
     }
 }

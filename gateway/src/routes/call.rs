@@ -1,6 +1,7 @@
 //! What a handler gets: the request's parts, read strictly, each fault with a sentence that says what to do.
 
 use std::error::Error;
+use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
 use eventflow_api::names::{FunctionName, TenantId};
@@ -19,7 +20,7 @@ use crate::auth::Caller;
 use crate::auth::token::Identity;
 use crate::error::ApiError;
 use crate::policy::Permit;
-use crate::server::Fault;
+use crate::server::{Fault, Peer};
 use crate::stack::RequestId;
 use crate::store::{IdempotencyKey, Origin};
 
@@ -124,6 +125,12 @@ impl Call {
         self.parts.extensions.get::<RequestId>().map_or("", RequestId::as_str)
     }
 
+    /// The address that the connection comes from.
+    #[must_use]
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.parts.extensions.get::<Peer>().map(|peer| peer.0)
+    }
+
     /// The request as it came, to be handed on.
     #[must_use]
     pub fn into_request(self) -> Request<Body> {
@@ -152,6 +159,7 @@ impl Call {
             actor: identity.subject.clone(),
             request_id: self.request_id().to_owned(),
             traceparent: traceparent.filter(|text| is_traceparent(text)).map(str::to_owned),
+            notes: self.permit.annotations().map(|note| (note.name.clone(), note.value.clone())).collect(),
         }
     }
 

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use eventflow_api::function::CallerAuth;
 use eventflow_api::problem::ProblemCode;
 
-use super::Answer;
 use super::call::Call;
+use super::{Answer, held};
 use crate::app::App;
 use crate::auth::{Caller, Right};
 use crate::error::ApiError;
 use crate::forward::{self, Form, ForwardError, Target};
+use crate::policy::Asker;
+
+/// What policies call an invocation, however it comes.
+const ACTION: &str = "functions.http";
 
 /// `ANY /v1/functions/{name}/http/{path}`
 ///
@@ -33,8 +37,9 @@ pub async fn host(app: Arc<App>, call: Call) -> Answer {
     let named = if let (Ok(name), Ok(tenant)) = names { Some((name, tenant)) } else { None };
     let function = named.as_ref().and_then(|(name, tenant)| app.cluster.function(tenant, name));
     if let (Some((name, tenant)), Some(CallerAuth::None)) = (&named, function.map(|function| function.spec.auth)) {
+        tracing::Span::current().record("tenant.id", tenant.as_str());
         let target = Target { tenant: tenant.clone(), name: name.clone(), form: Form::Host { token: false } };
-        return pass(&app, &target, call).await;
+        return judged(&app, (Asker::anonymous(tenant), &target), call).await;
     }
     let caller = app.auth.caller(call.headers(), Right::Invoke, &app.store, &app.cluster).await?;
     tracing::Span::current().record("tenant.id", caller.tenant.id().as_str());
@@ -43,14 +48,20 @@ pub async fn host(app: Arc<App>, call: Call) -> Answer {
         let detail = "None of your roles includes this. Ask an owner of the tenant for another role.";
         return Err(ApiError::new(ProblemCode::Forbidden, detail));
     }
-    let _under_way = app.policies.enter(caller.tenant.id());
-    let permit = app.policies.check(&app, &caller, &call, "functions.http")?;
-    let mut response = pass(&app, &Target { tenant, name, form: Form::Host { token: true } }, call).await?;
+    judged(&app, ((&caller).into(), &Target { tenant, name, form: Form::Host { token: true } }), call).await
+}
+
+/// Passes on what the policies let through. At the API's host the router asks them; here it does not know the tenant.
+async fn judged(app: &Arc<App>, (asker, target): (Asker<'_>, &Target), mut call: Call) -> Answer {
+    let under_way = app.policies.enter(&target.tenant);
+    let permit = app.policies.check(app, asker, &call, ACTION)?;
+    call.set_permit(permit.clone());
+    let mut response = pass(app, target, call).await?;
     permit.write_headers(response.headers_mut());
-    Ok(response)
+    Ok(response.map(|body| held(body, under_way)))
 }
 
 async fn pass(app: &App, target: &Target, call: Call) -> Answer {
-    let request_id = call.request_id().to_owned();
-    forward::call(app, target, &request_id, call.into_request()).await
+    let (request_id, permit) = (call.request_id().to_owned(), call.permit().clone());
+    forward::call(app, target, (&request_id, &permit), call.into_request()).await
 }

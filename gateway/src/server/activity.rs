@@ -1,6 +1,7 @@
 //! Counting the requests under way on a connection: from the end of a request's head to the end of its answer's body.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -100,12 +101,17 @@ impl Drop for UnderWay {
 pub struct Tracked<S> {
     service: S,
     activity: Arc<Activity>,
+    peer: Option<Peer>,
 }
 
+/// The address that a connection comes from: the last proxy's, if there are any before the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
 impl<S> Tracked<S> {
-    /// Counts the requests of `service` in `activity`.
-    pub fn new(service: S, activity: Arc<Activity>) -> Self {
-        Self { service, activity }
+    /// Counts the requests of `service` in `activity`, and tells it whom the connection comes from.
+    pub fn new(service: S, activity: Arc<Activity>, peer: Option<Peer>) -> Self {
+        Self { service, activity, peer }
     }
 }
 
@@ -128,6 +134,9 @@ where
             request.extensions_mut().insert(ApiError::from(fault));
         }
         request.extensions_mut().insert(Handover(Arc::clone(&self.activity)));
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(peer);
+        }
         let wants_other = request.version() == Version::HTTP_11
             && (request.headers().contains_key(UPGRADE) || request.method() == Method::CONNECT);
         let answer = self.service.call(request);

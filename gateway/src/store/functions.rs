@@ -309,6 +309,7 @@ impl Write {
     }
 
     fn entry(&self, action: &'static str, detail: serde_json::Value) -> NewEntry<'_> {
+        let detail = self.origin.noted(detail);
         NewEntry { actor: &self.origin.actor, action, request_id: Some(&self.origin.request_id), detail }
     }
 }

@@ -74,6 +74,7 @@ fn matter(request: &Value, us: Option<&str>, stage: Stage) -> Option<Matter> {
         dry_run,
         // Both stages are one change: it is paid for once.
         counts: stage == Stage::Mutate && !dry_run,
+        keeps_metadata: true,
     })
 }
 

@@ -3,6 +3,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+/// Operators and components.
+#[path = "../policies/bed.rs"]
+mod operator;
 /// Functions, their endpoints, and stand-ins for pods.
 mod bed;
 /// What gets through, and how.
@@ -15,6 +18,8 @@ mod faults;
 mod rollout;
 /// The function's own host name.
 mod host;
+/// What policies make of invocations.
+mod policies;
 /// The database or the API server away.
 mod outages;
 /// What calls come to.

@@ -11,10 +11,18 @@ use serde_json::{Value, json};
 
 use crate::common::{Reply, TestApp, eventually};
 
-const PACKAGES: [&str; 6] =
-    ["tier-limits", "replica-limit", "resource-bounds", "image-allowlist", "require-fields", "misbehave"];
+const PACKAGES: [&str; 8] = [
+    "tier-limits",
+    "replica-limit",
+    "resource-bounds",
+    "image-allowlist",
+    "require-fields",
+    "misbehave",
+    "request-marks",
+    "set-labels",
+];
 
-/// A built-in policy, or `misbehave`, as a component, compiled from source once per run.
+/// A built-in policy, or one of the examples in Rust, as a component, compiled from source once per run.
 pub fn component(name: &str) -> Vec<u8> {
     static MODULES: OnceLock<Vec<PathBuf>> = OnceLock::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -23,7 +31,8 @@ pub fn component(name: &str) -> Vec<u8> {
         policy_build::compile(&root.join("policies"), &root.join("target/policies"), &packages).unwrap()
     });
     let position = PACKAGES.iter().position(|package| *package == name).unwrap();
-    let fixtures = fs::read_to_string(root.join("policies").join(name).join("fixtures.json")).ok();
+    let folders = [root.join("policies").join(name), root.join("policies/examples").join(name)];
+    let fixtures = folders.iter().find_map(|folder| fs::read_to_string(folder.join("fixtures.json")).ok());
     policy_build::encode(&fs::read(&modules[position]).unwrap(), fixtures.as_deref()).unwrap()
 }
 

@@ -125,3 +125,51 @@ async fn shipped_policies_are_bound_once() {
     assert_eq!(list["policies"][0]["revisions"].as_array().unwrap().len(), 1);
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[tokio::test]
+async fn notes_and_time_outs_concern_calls_of_the_api_too() {
+    let app = TestApp::start().await;
+    let operator = Operator::of(&app).await;
+    let tenant = app.tenant().await;
+    operator.enforce("request-marks", json!({"notes": {"from": "{address}", "who": "{role}"}})).await;
+    let made = app.post(&tenant, "/v1/functions", json!({"name": "f", "image": "i:1"})).await;
+    assert!(made.status.is_success(), "{made:?}");
+    let audit = app.get(&tenant, "/v1/audit").await.json();
+    let entries = audit["entries"].as_array().unwrap();
+    let created = entries.iter().find(|entry| entry["action"] == "function.create").unwrap();
+    assert_eq!(created["detail"]["notes"], json!({"from": "127.0.0.1", "who": "developer"}), "{audit}");
+
+    let settings = json!({"timeoutMs": 1, "actions": ["functions.create"]});
+    operator.verb("request-marks", "activate", json!({"settings": settings})).await;
+    operator.settled().await;
+    let late = app.post(&tenant, "/v1/functions", json!({"name": "g", "image": "i:1"})).await;
+    assert_eq!((late.status, late.problem().as_str()), (StatusCode::GATEWAY_TIMEOUT, "timeout"), "{late:?}");
+    assert_eq!(app.get(&tenant, "/v1/me").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn labels_are_not_set_through_the_api() {
+    let app = TestApp::start().await;
+    let operator = Operator::of(&app).await;
+    let tenant = app.tenant().await;
+    operator.enforce("set-labels", json!({"labels": {"team": "a"}})).await;
+    let refused = app.post(&tenant, "/v1/functions", json!({"name": "f", "image": "i:1"})).await;
+    assert_eq!(refused.problem(), "policy-failed", "{refused:?}");
+    let mut log = Value::Null;
+    eventually("the operator is told why", async || {
+        log = operator.get("/v1/policies/set-labels/decisions").await.json();
+        log["decisions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|decision| decision.to_string().contains("functions made through the API have none of their own"))
+    })
+    .await;
+    // Who binds it so gets the function as it was asked for, without the patch.
+    let open = json!({"scope": {"kind": "everyone"}, "failure_mode": "open", "settings": {"labels": {"team": "a"}}});
+    let bound = operator.put("/v1/policies/set-labels/bindings/set-labels", open).await;
+    assert!(bound.status.is_success(), "{bound:?}");
+    operator.settled().await;
+    let made = app.post(&tenant, "/v1/functions", json!({"name": "f", "image": "i:1"})).await;
+    assert!(made.status.is_success(), "{made:?} {log}");
+}

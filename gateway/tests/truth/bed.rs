@@ -136,7 +136,7 @@ pub fn store_at(url: &str) -> Store {
 }
 
 pub fn origin() -> Origin {
-    Origin { actor: "alice".into(), request_id: "request-1".into(), traceparent: None }
+    Origin { actor: "alice".into(), request_id: "request-1".into(), traceparent: None, notes: Vec::new() }
 }
 
 pub fn name(name: &str) -> FunctionName {

@@ -67,7 +67,8 @@ async fn revert(client: &mut Client, failing: Failing) -> Result<Option<Reverted
     let Some(reverted) = reverted else { return Ok(None) };
     let sql = "UPDATE policy_revisions SET status = 'rolled-back' WHERE policy = $1 AND number = $2";
     tx.execute(&tx.prepare_cached(sql).await?, &[&policy, &number]).await?;
-    let origin = Origin { actor: "eventflow".to_owned(), request_id: String::new(), traceparent: None };
+    let origin =
+        Origin { actor: "eventflow".to_owned(), request_id: String::new(), traceparent: None, notes: Vec::new() };
     let detail = json!({"reverted": [reverted], "why": why});
     change::audit(&tx, &origin, ("policy.auto-rollback", &policy), detail).await?;
     change::advance(&tx, &policy).await?;

@@ -125,7 +125,8 @@ async fn prune(tx: &Transaction<'_>, policy: &str) -> Result<(), StoreError> {
 
 async fn ship(client: &mut Client, shipped: Shipped) -> Result<(), StoreError> {
     let Shipped { revision: new, bindings } = shipped;
-    let origin = Origin { actor: "eventflow".to_owned(), request_id: String::new(), traceparent: None };
+    let origin =
+        Origin { actor: "eventflow".to_owned(), request_id: String::new(), traceparent: None, notes: Vec::new() };
     let tx = client.transaction().await?;
     change::lock(&tx).await?;
     if find(&tx, &new).await?.is_some() {
