@@ -22,8 +22,10 @@ struct Process {
 impl Process {
     /// Started, and killed at `failpoint` once it gets there.
     async fn start(database: &Database, failpoint: Option<&str>) -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (address, admin) = (free(), free());
+        // Held together, or both may get the same.
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [address, admin] = free.each_ref().map(|listener| listener.local_addr().unwrap());
+        drop(free);
         let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
         command.args(["serve", "--dev-issuer", "--log-level", "warn"]);
         command.args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
@@ -137,8 +139,10 @@ impl Ground {
     /// Plays the controller.
     async fn end_run(&self, id: &str) {
         let api: Api<Invocation> = Api::namespaced(self.client.clone(), self.tenant.namespace());
+        // A record of long ago would be pruned at once.
+        let now = jiff::Timestamp::now().strftime("%FT%TZ").to_string();
         let status = json!({"phase": "Succeeded", "reason": "Completed", "attempts": 1, "exitCode": 0,
-            "result": "{\"a\":1}", "finishedAt": "2026-01-01T00:00:05Z", "observedGeneration": 1, "conditions": []});
+            "result": "{\"a\":1}", "finishedAt": now, "observedGeneration": 1, "conditions": []});
         let patch = Patch::Merge(json!({"status": status}));
         api.patch_status(id, &PatchParams::default(), &patch).await.unwrap();
     }
