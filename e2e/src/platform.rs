@@ -42,6 +42,8 @@ impl Platform {
         let cluster = TestCluster::attach().expect("a cluster");
         assert!(cluster.has_node(), "needs pods: run under `devcluster run --node`");
         let logs = std::env::temp_dir().join(format!("eventflow-e2e-{}", std::process::id()));
+        // Process ids come again: what an earlier run left there is not this one's.
+        drop(std::fs::remove_dir_all(&logs));
         std::fs::create_dir_all(&logs).expect("a folder for logs");
         let (gateway_address, gateway_admin, controller_admin) = (free_address(), free_address(), free_address());
         let kubectl = |args: &[&str]| output(Command::new("kubectl").args(args)).expect("kubectl");

@@ -184,7 +184,9 @@ impl Member {
     /// What a roll-out with one more pod may charge: the old pods and a new one, or all new ones and one more.
     fn surge(&self) -> Result<Vector, VectorError> {
         let one = Vector::of_pod(&self.demand.resources);
-        let old = self.charged().unwrap_or(Vector::ZERO).checked_add(&one)?;
+        // A roll-out under way may have its one pod more already.
+        let extra = self.rollout.as_ref().is_some_and(|rollout| rollout.surge);
+        let old = self.charged_but(u64::from(extra)).unwrap_or(Vector::ZERO).checked_add(&one)?;
         Ok(old.max(&self.demand.with_surge()?))
     }
 
@@ -224,9 +226,15 @@ impl Member {
 
     /// What its Deployment may charge as it is written now.
     fn charged(&self) -> Option<Vector> {
+        self.charged_but(0)
+    }
+
+    /// The same without so many of the pods that there are beyond those asked for.
+    fn charged_but(&self, extra: u64) -> Option<Vector> {
         let rollout = self.rollout.as_ref()?;
         let (replicas, resources) = rollout.size?;
-        let pods = u64::from(replicas).max(u64::try_from(rollout.replicas).unwrap_or_default());
+        let there = u64::try_from(rollout.replicas).unwrap_or_default().saturating_sub(extra);
+        let pods = u64::from(replicas).max(there);
         Vector::of_pod(&resources).checked_mul(pods).ok()?.checked_add(&self.demand.fixed).ok()
     }
 
@@ -396,4 +404,56 @@ pub fn of(world: &World, name: &Name, observed: &ObservedFunction, valid: &Valid
         new_template,
         pods: pods.iter().filter(|(_, seen)| !seen.view.ended && ours(seen)).count(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eventflow_api::function::FunctionSpec;
+    use serde_json::json;
+
+    #[test]
+    fn a_roll_out_keeps_its_one_pod_more_to_its_end() {
+        let spec: FunctionSpec = serde_json::from_value(json!({"image": "a:1", "replicas": 2})).unwrap();
+        let demand = Demand::of_function(&spec.parse().unwrap());
+        let name = Name { namespace: "tenant-a".into(), name: "f".into() };
+        let settled = Rollout {
+            observed: true,
+            replicas: 2,
+            updated: 2,
+            size: Some((2, demand.resources)),
+            generation: Some(1),
+            ..Rollout::default()
+        };
+        let member = |generation, new_template, pods, rollout| Member {
+            key: Key::Function(name.clone()),
+            name: name.clone(),
+            uid: Uid::from_bits(1),
+            generation,
+            created: 0,
+            priority: 0,
+            demand,
+            runs: 2,
+            barred: None,
+            waiting_since: None,
+            rollout: Some(rollout),
+            new_template,
+            pods,
+        };
+        let hard = demand.steady().unwrap().checked_mul(9).unwrap();
+        let starts = member(2, true, 2, settled.clone());
+        let ledger = Ledger::new(hard, 1).admit(1, &[starts.claim(demand.steady().unwrap())]).unwrap();
+        assert!(!starts.may_surge(&ledger), "not reserved");
+        let claim = starts.surge_claim(&ledger).unwrap();
+        assert_eq!(claim.wants.pods, 3);
+        let ledger = ledger.admit(1, &[claim]).unwrap();
+        assert!(starts.may_surge(&ledger));
+        // Old pods, new pods, in whatever numbers its controller tells: what was reserved is enough to the end.
+        for (replicas, updated) in [(2, 0), (3, 1), (3, 2), (2, 1)] {
+            let rollout = Rollout { replicas, updated, surge: true, generation: Some(2), ..settled.clone() };
+            assert!(member(2, false, 3, rollout).may_surge(&ledger), "{replicas} pods, {updated} new");
+        }
+        let done = Rollout { surge: true, generation: Some(2), ..settled };
+        assert!(!member(2, false, 2, done).may_surge(&ledger), "it is over");
+    }
 }
