@@ -44,6 +44,14 @@ impl Crew {
         self.controllers.push((identity, command.spawn().unwrap()));
     }
 
+    /// Starts one if none is left, as a Deployment would: on a machine that stands still a lease runs out.
+    pub fn revive(&mut self) {
+        if self.controllers.iter_mut().all(|(_, child)| child.try_wait().unwrap().is_some()) {
+            println!("no controller is left; another one is started");
+            self.add();
+        }
+    }
+
     /// The one that leads, other than `not`.
     pub async fn leader(&self, not: Option<&str>) -> String {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), "kube-system");

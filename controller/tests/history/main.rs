@@ -95,11 +95,17 @@ impl Story {
 
     /// Waits until all is quiet, and checks the whole history.
     async fn end(mut self) {
-        while let Some(ended) = self.writers.join_next().await {
-            ended.unwrap();
+        loop {
+            self.crew.revive();
+            match tokio::time::timeout(Duration::from_secs(1), self.writers.join_next()).await {
+                Ok(Some(ended)) => ended.unwrap(),
+                Ok(None) => break,
+                Err(_) => (),
+            }
         }
         let start = tokio::time::Instant::now();
         while let Err(why) = self.is_settled().await {
+            self.crew.revive();
             assert!(start.elapsed() < Duration::from_secs(120), "it never comes to rest: {why}");
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
