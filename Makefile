@@ -27,7 +27,6 @@ CACHE         = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/eventflow
 DENY          = $(CACHE)/cargo-deny-0.20.2/bin/cargo-deny
 # Where policies are tested natively.
 GUESTS        = $(abspath target/policies/native)
-GUESTS        = $(abspath target/policies/native)
 # The distribution's compiler for wasm32, for toolchains that rustup cannot add the target to.
 WASM_PACKAGES = rustc-web cargo-web rust-web-src lld-19
 

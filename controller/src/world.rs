@@ -266,7 +266,7 @@ impl World {
 
     /// Remembers the answer to our own write of a run's status.
     pub fn record_invocation(&self, name: Name, seen: Seen<InvocationView>) {
-        self.tables().invocations.change(Change::Applied(name, seen));
+        self.tables().invocations.answered(name, seen);
     }
 
     /// Remembers a Job as the API server answered with it.
@@ -358,7 +358,7 @@ impl World {
     /// Remembers the answer to our own write of a tenant's status.
     pub fn record_tenant(&self, name: Name, seen: Seen<TenantView>) {
         let mut tables = self.tables();
-        for key in tables.tenants.change(Change::Applied(name, seen)) {
+        for key in tables.tenants.answered(name, seen) {
             if let Key::Tenant(id) = &key {
                 self.tell_functions(&mut tables, id);
             }
@@ -367,7 +367,7 @@ impl World {
 
     /// Remembers the answer to our own write of a function's status.
     pub fn record_function(&self, name: Name, seen: Seen<FunctionView>) {
-        self.tables().functions.change(Change::Applied(name, seen));
+        self.tables().functions.answered(name, seen);
     }
 
     /// Looks at everything.

@@ -88,6 +88,13 @@ impl<V: PartialEq> Table<V> {
         groups
     }
 
+    /// Takes in the answer to our own write of an object that others make and delete. One that is not known any more is
+    /// gone: the watch was quicker than the answer, which must not bring it back.
+    pub fn answered(&mut self, name: Name, seen: Seen<V>) -> Vec<Key> {
+        let known = self.items.get(&name).is_some_and(|known| known.uid == seen.uid);
+        if known { self.put(name, seen).map(|(_, groups)| groups).unwrap_or_default() } else { Vec::new() }
+    }
+
     /// Takes in a change; the names of the objects that changed.
     pub fn change_named(&mut self, change: Change<V>) -> Vec<Name> {
         self.take_in(change).into_iter().map(|(name, _)| name).collect()
@@ -191,6 +198,18 @@ mod tests {
         assert!(table.change(Change::Deleted(name("a"), "u".into())).is_empty());
         assert_eq!(table.change(Change::Deleted(name("a"), "v".into())).len(), 1);
         assert!(table.is_empty() && table.group(&Key::Tenant("g".into())).is_empty());
+    }
+
+    #[test]
+    fn an_answer_brings_nothing_back() {
+        let mut table = Table::default();
+        applied(&mut table, "a", seen("u", 5, "g", 1));
+        assert_eq!(table.answered(name("a"), seen("u", 6, "g", 2)).len(), 1);
+        table.change(Change::Deleted(name("a"), "u".into()));
+        assert!(table.answered(name("a"), seen("u", 7, "g", 3)).is_empty() && table.is_empty());
+        applied(&mut table, "a", seen("v", 8, "g", 1));
+        assert!(table.answered(name("a"), seen("u", 7, "g", 3)).is_empty());
+        assert_eq!(table.get(&name("a")).unwrap().uid, "v");
     }
 
     #[test]
